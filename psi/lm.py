@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Request', 'Reply', 'Journal', 'recorded', 'LM', 'scripted', 'progress']
 
-# %% ../nbs/02_lm.ipynb #4c62cc25
+# %% ../nbs/02_lm.ipynb #bc06034d
 import asyncio, atexit, hashlib, json, os, sqlite3, sys, threading, time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +16,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from .core import ConfigError, EngineError, write_text
 
-# %% ../nbs/02_lm.ipynb #6d1e0668
+# %% ../nbs/02_lm.ipynb #aa84b863
 @dataclass(frozen=True)
 class Request:
     "One question to a model"
@@ -26,7 +26,7 @@ class Request:
     seed:int|None=None # sent to the engine; None leaves the choice to it
     stop:tuple[str,...]=() # strings at which the model stops
 
-# %% ../nbs/02_lm.ipynb #bae1754d
+# %% ../nbs/02_lm.ipynb #c6d7db02
 @dataclass(frozen=True)
 class Reply:
     "One answer, with what it cost"
@@ -38,11 +38,12 @@ class Reply:
     seconds:float=0.      # from sending to receiving
     attempts:int=1        # 1 where the first try worked
     model:str=''          # the name that the engine gave for itself
+    error:str=''          # what the engine said where it refused this one request, e.g. because the prompt is too long; the text is then empty
 
     @property
     def finished(self) -> bool: return self.finish_reason != 'length'
 
-# %% ../nbs/02_lm.ipynb #d8a75eea
+# %% ../nbs/02_lm.ipynb #d30f6cee
 class Journal:
     "Every reply of a run, in one SQLite file"
     def __init__(self,
@@ -59,7 +60,7 @@ class Journal:
     def __len__(self) -> int: return self.db.execute('SELECT count(*) FROM calls').fetchone()[0]
     def close(self): self.db.close()
 
-# %% ../nbs/02_lm.ipynb #dd323c14
+# %% ../nbs/02_lm.ipynb #25227d64
 @patch
 def get(self:Journal,
     key:str, # hash of the request
@@ -68,7 +69,7 @@ def get(self:Journal,
     with self._lock: row = self.db.execute('SELECT reply FROM calls WHERE key=?', (key,)).fetchone()
     return Reply(**json.loads(row[0])) if row else None
 
-# %% ../nbs/02_lm.ipynb #cf8e5733
+# %% ../nbs/02_lm.ipynb #d1d4c3fb
 @patch
 def put(self:Journal,
     key:str,       # hash of the request
@@ -82,7 +83,7 @@ def put(self:Journal,
             json.dumps(body, ensure_ascii=False), json.dumps(asdict(reply), ensure_ascii=False)))
     return self.get(key)
 
-# %% ../nbs/02_lm.ipynb #e158a9b9
+# %% ../nbs/02_lm.ipynb #a408f7b4
 @patch
 def rows(self:Journal,
     stage:str='', # only this stage; the default is all
@@ -91,7 +92,7 @@ def rows(self:Journal,
     with self._lock: found = self.db.execute('SELECT * FROM calls WHERE ?="" OR stage=? ORDER BY stage, idx, key', (stage, stage)).fetchall()
     return [dict(key=k, stage=s, index=i, request=json.loads(q), reply=json.loads(r)) for k, s, i, q, r in found]
 
-# %% ../nbs/02_lm.ipynb #f1467bb5
+# %% ../nbs/02_lm.ipynb #715e75bb
 @patch
 def _repr_markdown_(self:Journal) -> str:
     "A row a stage"
@@ -102,7 +103,7 @@ def _repr_markdown_(self:Journal) -> str:
     head = '| stage | requests | prompt tokens | of them cached | completion tokens | seconds |\n|---|--:|--:|--:|--:|--:|\n'
     return head + '\n'.join(f'| {s} | {len(v)} | ' + ' | '.join(total(v, k) for k in cols) + ' |' for s, v in stages.items())
 
-# %% ../nbs/02_lm.ipynb #cdbd4852
+# %% ../nbs/02_lm.ipynb #328e2b4b
 @contextmanager
 def recorded(
     path:str|os.PathLike, # a .jsonl file of replies; made where it is missing
@@ -118,7 +119,7 @@ def recorded(
         if len(journal) > had: write_text(path, ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in journal.rows()))
         journal.close()
 
-# %% ../nbs/02_lm.ipynb #d4e8cb9c
+# %% ../nbs/02_lm.ipynb #d93311b9
 class LM:
     "A model at an OpenAI-style address"
     def __init__(self,
@@ -138,11 +139,11 @@ class LM:
         self.model, self.base_url, self.mode, self.concurrency = model, base_url, mode, concurrency
         self.journal = Journal() if journal is None else journal
         self.timeout, self.retries, self.weights, self.sampling = timeout, retries, weights, sampling
-        self._api_key, self._open = api_key, None
+        self._api_key, self._open, self.engine = api_key, None, None
 
     def __repr__(self): return f'LM({self.model!r}, mode={self.mode!r}, concurrency={self.concurrency}, {self.sampling})'
 
-# %% ../nbs/02_lm.ipynb #5c046732
+# %% ../nbs/02_lm.ipynb #322ec2a1
 @patch
 def body(self:LM,
     r:Request, # what to ask
@@ -152,7 +153,7 @@ def body(self:LM,
     extra = ({'seed': r.seed} if r.seed is not None else {}) | ({'stop': list(r.stop)} if r.stop else {})
     return {'model': self.model, **ask, **self.sampling, **extra}
 
-# %% ../nbs/02_lm.ipynb #a2b5483e
+# %% ../nbs/02_lm.ipynb #acf20baf
 @patch
 def key(self:LM,
     r:Request, # what to ask
@@ -161,7 +162,7 @@ def key(self:LM,
     what = json.dumps([1, self.mode, self.weights, self.body(r)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(what.encode()).hexdigest()
 
-# %% ../nbs/02_lm.ipynb #ddfc7384
+# %% ../nbs/02_lm.ipynb #70af57df
 _thread = {}
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -178,17 +179,23 @@ def _hang_up():
     async def close(): await asyncio.gather(*(c.close() for c in _thread['clients']), return_exceptions=True)
     if _thread.get('pid') == os.getpid(): asyncio.run_coroutine_threadsafe(close(), _loop()).result(5)
 
-# %% ../nbs/02_lm.ipynb #7544bfba
+# %% ../nbs/02_lm.ipynb #26eb2aac
 def _root(e:BaseException) -> str:
     "The first cause of an error, in words"
     while e.__cause__ or e.__context__: e = e.__cause__ or e.__context__
     return (getattr(e, 'strerror', None) or str(e) or type(e).__name__).splitlines()[0][:120]
 
-# %% ../nbs/02_lm.ipynb #f2071561
+# %% ../nbs/02_lm.ipynb #2aaba938
+def _said(e:Exception) -> str:
+    "What the engine itself said of an error"
+    body = getattr(e, 'body', None)
+    return str(isinstance(body, dict) and (body.get('message') or body.get('error')) or e).splitlines()[0][:200]
+
+# %% ../nbs/02_lm.ipynb #40e895c0
 def _problem(e:Exception, lm:LM, url:str) -> EngineError:
     "A failed request in one line; keys never appear in it"
     import openai
-    said = str(getattr(e, 'body', None) and isinstance(e.body, dict) and (e.body.get('message') or e.body.get('error')) or e).splitlines()[0][:200]
+    said = _said(e)
     if isinstance(e, openai.AuthenticationError | openai.PermissionDeniedError):
         return EngineError(f'{url}: refuses the key; put the right one into the environment variable OPENAI_API_KEY')
     if isinstance(e, openai.APITimeoutError) and 'Connect' not in type(e.__cause__).__name__:   # a refused connection comes as a time-out, too
@@ -197,14 +204,14 @@ def _problem(e:Exception, lm:LM, url:str) -> EngineError:
     if isinstance(e, openai.NotFoundError): return EngineError(f'{url}: does not know the model {lm.model!r} ({said}); correct the name')
     return EngineError(f'{url}: {lm.model} answered with an error ({said})')
 
-# %% ../nbs/02_lm.ipynb #29a0a760
+# %% ../nbs/02_lm.ipynb #8e3978bd
 def _api_key(lm:LM, url:str) -> str:
     "The key to send: the given one, the environment's, or a stand-in for engines that ask for none"
     key = lm._api_key or os.environ.get('OPENAI_API_KEY')
     if not key and 'api.openai.com' in url: raise EngineError(f'{url}: asks for a key; put it into the environment variable OPENAI_API_KEY')
     return key or 'none'
 
-# %% ../nbs/02_lm.ipynb #2fb71769
+# %% ../nbs/02_lm.ipynb #03f7df40
 async def _models(client, wait:float=300.) -> list[str]:
     "Names of the models at an address; empty where it does not tell. Waits for one that is loading"
     import openai
@@ -216,7 +223,7 @@ async def _models(client, wait:float=300.) -> list[str]:
             if e.status_code != 503 or time.monotonic() > end: raise
             await asyncio.sleep(.5)
 
-# %% ../nbs/02_lm.ipynb #6a75316c
+# %% ../nbs/02_lm.ipynb #f1a2c45b
 @patch
 def open(self:LM):
     "Connect, and check that the address answers and knows the model; done by the first request that needs it"
@@ -234,7 +241,15 @@ def open(self:LM):
     self._open = url, client, gate
     return self._open
 
-# %% ../nbs/02_lm.ipynb #a1286381
+# %% ../nbs/02_lm.ipynb #971c4753
+@patch
+def close(self:LM):
+    "Hang up, and stop the engine if it is this process's own; the next request opens both again"
+    if self._open: asyncio.run_coroutine_threadsafe(self._open[1].close(), _loop()).result(10)
+    if self.engine: self.engine.close()
+    self._open = None
+
+# %% ../nbs/02_lm.ipynb #b66949df
 def _reply(got, seconds:float, attempts:int) -> Reply|None:
     "What the engine sent, as a Reply; None where it holds no answer"
     if not getattr(got, 'choices', None): return None
@@ -244,7 +259,7 @@ def _reply(got, seconds:float, attempts:int) -> Reply|None:
     return None if text is None else Reply(text, c.finish_reason or 'stop', getattr(u, 'prompt_tokens', None), getattr(u, 'completion_tokens', None),
         getattr(details, 'cached_tokens', None), round(seconds, 3), attempts, got.model or '')
 
-# %% ../nbs/02_lm.ipynb #70423e6e
+# %% ../nbs/02_lm.ipynb #f58220aa
 async def _ask(lm:LM, r:Request) -> Reply:
     "One request, until it is in the journal"
     import openai
@@ -256,38 +271,39 @@ async def _ask(lm:LM, r:Request) -> Reply:
         for attempt in range(1, lm.retries + 2):
             start = time.monotonic()
             try: reply = _reply(await create(**ask, extra_body=body), time.monotonic() - start, attempt)
+            except openai.BadRequestError as e: return Reply('', 'error', seconds=time.monotonic() - start, attempts=attempt, error=_said(e))
             except openai.OpenAIError as e: raise _problem(e, lm, url) from None
             if reply: return lm.journal.put(lm.key(r), r, lm.body(r), reply)
             await asyncio.sleep(min(.1 * 2**attempt, 5))
     raise EngineError(f'{url}: {lm.model} sent {lm.retries + 1} replies without text to request {r.index} of {r.stage or "this call"}')
 
-# %% ../nbs/02_lm.ipynb #0f5dc775
+# %% ../nbs/02_lm.ipynb #0ee07b55
 def _submit(lm:LM, r:Request) -> Future:
-    "A reply that is there, or on its way"
-    if known := lm.journal.get(lm.key(r)):
-        (f := Future()).set_result(known)
-        return f
+    "A reply on its way"
     lm.open()
     return asyncio.run_coroutine_threadsafe(_ask(lm, r), _loop())
 
-# %% ../nbs/02_lm.ipynb #0850ec99
+# %% ../nbs/02_lm.ipynb #17d89471
 @patch
 def stream(self:LM,
     requests:Iterable[Request|str], # may be endless
 ) -> Iterator[tuple[Request, Reply]]: # in the order of the requests
     "Ask, and hand the replies over as soon as their turn has come"
-    todo, flying = iter(requests), deque()
+    todo, flying, held = iter(requests), deque(), None
     try:
         while True:
-            while len(flying) < self.concurrency and (r := next(todo, None)) is not None:
+            while len(flying) < 2 * self.concurrency and (r := held or next(todo, None)) is not None:
                 r = Request(r) if isinstance(r, str) else r
-                flying.append((r, _submit(self, r)))
+                known, held = self.journal.get(self.key(r)), None
+                if not known and any(k for _, _, k in flying): held = r; break
+                flying.append((r, known or _submit(self, r), bool(known)))
             if not flying: return
-            yield flying[0][0], flying.popleft()[1].result()
+            r, f, known = flying.popleft()
+            yield r, f if known else f.result()
     finally:
-        for _, f in flying: f.cancel()
+        for _, f, known in flying: known or f.cancel()
 
-# %% ../nbs/02_lm.ipynb #6b28d2f0
+# %% ../nbs/02_lm.ipynb #759ac980
 @patch
 def __call__(self:LM,
     prompts:str|Request|Iterable[str|Request], # one, or many
@@ -296,7 +312,7 @@ def __call__(self:LM,
     if isinstance(prompts, str | Request): return next(self.stream([prompts]))[1]
     return [reply for _, reply in self.stream(prompts)]
 
-# %% ../nbs/02_lm.ipynb #607c3cd6
+# %% ../nbs/02_lm.ipynb #cdd27d8f
 @patch
 async def agenerate(self:LM,
     prompts:Iterable[str|Request], # any number
@@ -304,22 +320,25 @@ async def agenerate(self:LM,
     "Ask and wait, from async code: the caller's loop stays free"
     return await asyncio.to_thread(self, list(prompts))
 
-# %% ../nbs/02_lm.ipynb #4e9200d7
+# %% ../nbs/02_lm.ipynb #695b4f3f
 def _answer(handler, reply, body:dict):
     "Send what `reply` makes of a request, in OpenAI's shape"
     prompt = body['messages'][-1]['content'] if 'messages' in body else body['prompt']
-    text = reply(prompt, body)
-    choice = {'message': {'role': 'assistant', 'content': text}} if 'messages' in body else {'text': text}
-    usage = dict(prompt_tokens=len(prompt.split()), completion_tokens=len(text.split()))
-    out = json.dumps(dict(id='scripted', object='completion', created=0, model=body['model'], usage=usage | {'total_tokens': sum(usage.values())},
-                          choices=[dict(index=0, finish_reason='stop', **choice)])).encode()
-    handler.send_response(200); handler.send_header('Content-Type', 'application/json'); handler.send_header('Content-Length', str(len(out)))
+    text, status = reply(prompt, body), 200
+    if isinstance(text, tuple): status, out = text
+    else:
+        choice = {'message': {'role': 'assistant', 'content': text}} if 'messages' in body else {'text': text}
+        usage = dict(prompt_tokens=len(prompt.split()), completion_tokens=len(text.split()))
+        out = dict(id='scripted', object='completion', created=0, model=body['model'], usage=usage | {'total_tokens': sum(usage.values())},
+                   choices=[dict(index=0, finish_reason='stop', **choice)])
+    out = json.dumps(out).encode()
+    handler.send_response(status); handler.send_header('Content-Type', 'application/json'); handler.send_header('Content-Length', str(len(out)))
     handler.end_headers(); handler.wfile.write(out)
 
-# %% ../nbs/02_lm.ipynb #5e2b92c4
+# %% ../nbs/02_lm.ipynb #72dfd8f7
 @contextmanager
 def scripted(
-    reply:Callable[[str, dict], str], # (prompt, the whole request body) -> the model's text
+    reply:Callable[[str, dict], str|tuple[int, dict]], # (prompt, the whole request body) -> the model's text, or a status and a whole response
 ): # the address, while the `with` block lasts
     "An OpenAI-style engine on this machine that answers by a function"
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -336,7 +355,7 @@ def scripted(
     try: yield f'http://127.0.0.1:{server.server_port}/v1'
     finally: server.shutdown(); server.server_close()
 
-# %% ../nbs/02_lm.ipynb #090fcd95
+# %% ../nbs/02_lm.ipynb #c7900afd
 def progress(
     total:int, # what counts as done
     what:str,  # a word or two before the bar

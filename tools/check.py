@@ -4,7 +4,7 @@
 """
 import ast, json, os, re, shutil, sys, tempfile, warnings
 from pathlib import Path
-from readme import Readme
+from readme import INDEX, Readme
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -15,18 +15,26 @@ def files(root:Path, folder:str, pattern:str) -> dict:
     return {r.as_posix(): p.read_bytes() for r, p in rel.items() if not any(q.startswith('.') or q in ('runs', '__pycache__') for q in r.parts)}
 
 def unreadable(notebooks:dict) -> list:
-    "Notebooks that are no notebooks, and code cells that are no Python (magics are)"
-    import nbformat
+    "Files that are no notebooks, and code cells that are no Python (magics are)"
     from IPython.core.inputtransformer2 import TransformerManager
     python, bad = TransformerManager().transform_cell, []
     for path, content in notebooks.items():
-        try: nbformat.validate(nb := json.loads(content))
-        except Exception as e: bad.append(f'{path}: not a notebook: {str(e).splitlines()[0]}'); continue
-        for i, cell in enumerate(nb['cells']):
+        try: cells = json.loads(content)['cells']
+        except (ValueError, KeyError, TypeError) as e: bad.append(f'{path}: not a notebook: {e!r}'); continue
+        for i, cell in enumerate(cells):
             if cell['cell_type'] != 'code': continue
             code = re.sub(r'\A(\s*#\|.*\n)+', '', ''.join(cell['source']))      # a `%%` magic may stand under directives
             try: ast.parse(python(code))
             except SyntaxError as e: bad.append(f"{path}: cell {i}: {e.msg}: {(e.text or '').strip()}")
+    return bad
+
+def invalid(notebooks:dict) -> list:
+    "Notebooks that Jupyter would refuse or mend in silence. For clean ones: cleaning mends some of it"
+    import nbformat
+    bad = []
+    for path, content in notebooks.items():
+        try: nbformat.validate(json.loads(content))
+        except nbformat.ValidationError as e: bad.append(f'{path}: not in the notebook format: {str(e).splitlines()[0]}')
     return bad
 
 def shared_homes(notebooks:dict) -> list:
@@ -64,13 +72,15 @@ def difference(have:dict, made:dict, verb:str) -> list:
 
 def problems(root:Path=ROOT) -> list:
     notebooks, modules = files(root, 'nbs', '*.ipynb'), files(root, 'psi', '*.py')
+    if INDEX not in notebooks: return [f'{INDEX} is missing: README.md is made from it']
     if bad := unreadable(notebooks): return bad
     clean, exported, said = remade(root)
     return [*shared_homes(notebooks), *said,
-        *difference(notebooks, clean, 'not clean'),
-        *difference(modules, exported, 'not what its notebook exports'),
-        *(f'{p}: not what nbs/index.ipynb makes' for p in Readme(root).differs())]
+        *invalid(clean),
+        *difference(notebooks, clean, 'not clean: make export'),
+        *difference(modules, exported, 'not what its notebook exports: make export'),
+        *(f'{p}: not what {INDEX} makes: make export' for p in Readme(root).differs())]
 
 if __name__ == '__main__':
-    if found := problems(): sys.exit('\n'.join([*found, 'Where files differ, `make export` mends it.']))
+    if found := problems(): sys.exit('\n'.join(found))
     print('notebooks are clean; psi/ and README.md are what they make')
