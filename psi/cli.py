@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['app', 'init', 'run', 'show', 'fetch', 'serve', 'main']
 
-# %% ../nbs/15_cli.ipynb #1ec7834b
+# %% ../nbs/15_cli.ipynb #c0ba165b
 import sys
 from typing import Annotated
 import typer
 from .core import PsiError
 
-# %% ../nbs/15_cli.ipynb #7f78346b
+# %% ../nbs/15_cli.ipynb #4d257eb7
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help='Principle-based self-instruct: from a few seeds to an instruction dataset.')
 
-# %% ../nbs/15_cli.ipynb #f7a98874
+# %% ../nbs/15_cli.ipynb #12b87cc6
 def _show(markdown:str):
     "Print Markdown: drawn in a terminal, as it is in a pipe"
     if not sys.stdout.isatty(): print(markdown); return
@@ -22,7 +22,7 @@ def _show(markdown:str):
     from rich.markdown import Markdown
     Console().print(Markdown(markdown))
 
-# %% ../nbs/15_cli.ipynb #281c50d2
+# %% ../nbs/15_cli.ipynb #05e35779
 @app.command()
 def init(
     path:Annotated[str, typer.Argument(help='the file to write')]='psi.toml', # the file to write
@@ -37,7 +37,7 @@ def init(
     write_text(path, text)
     print(f'wrote {path}; next: psi run {path}')
 
-# %% ../nbs/15_cli.ipynb #ecaf9d7e
+# %% ../nbs/15_cli.ipynb #db4551fb
 @app.command()
 def run(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -55,7 +55,7 @@ def run(
     if r.instances: _show(waterfall_table(r.waterfall()))
     print(f'{r.folder}: next: psi show {r.folder}')
 
-# %% ../nbs/15_cli.ipynb #14e70b82
+# %% ../nbs/15_cli.ipynb #bd983507
 @app.command()
 def show(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -72,7 +72,7 @@ def show(
     if (r.folder/'journal.sqlite').exists(): journal = r.journal(); with_cost = [journal._repr_markdown_()]; journal.close()
     _show('\n\n'.join([r._repr_markdown_(), *with_cost, *(x._repr_markdown_() for x in drawn)]))
 
-# %% ../nbs/15_cli.ipynb #fa42756e
+# %% ../nbs/15_cli.ipynb #8a4e5cd4
 def _trace(r, id:str) -> str:
     "Both walks from a record, as Markdown"
     def line(x):
@@ -81,7 +81,7 @@ def _trace(r, id:str) -> str:
     up, down = r.ancestors(id), r.descendants(id)
     return '\n\n'.join(['**the record**', '\n'.join(map(line, r._all[id])), f'**made from** ({len(up)})', '\n'.join(map(line, up[:60])) or '-', f'**used for** ({len(down)})', '\n'.join(map(line, down[:20])) or '-'])
 
-# %% ../nbs/15_cli.ipynb #b03d73eb
+# %% ../nbs/15_cli.ipynb #688ff3c8
 @app.command()
 def fetch(
     names:Annotated[list[str]|None, typer.Argument(help='names of models; none lists them')]=None, # names of models; none lists them
@@ -91,7 +91,7 @@ def fetch(
     for name in names or (): print(fetch_weights(name))
     if not names: print('\n'.join(f'{k:30}{w.note}' for k, w in WEIGHTS.items()))
 
-# %% ../nbs/15_cli.ipynb #56b2ae1e
+# %% ../nbs/15_cli.ipynb #290b11d9
 @app.command()
 def serve(
     name:Annotated[str, typer.Argument(help='a name that `psi fetch` knows, or a GGUF file')], # which model
@@ -107,7 +107,7 @@ def serve(
         try: threading.Event().wait()
         except KeyboardInterrupt: pass
 
-# %% ../nbs/15_cli.ipynb #0ae898d4
+# %% ../nbs/15_cli.ipynb #cf0c69a6
 def main():
     "The `psi` command"
     try: app()

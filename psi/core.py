@@ -7,19 +7,19 @@ __all__ = ['PsiError', 'DataError', 'ConfigError', 'EngineError', 'Origin', 'con
            'to_dict', 'from_dict', 'write_text', 'write_records', 'read_records', 'read_instances', 'write_instances',
            'to_dataset', 'packaged_seeds', 'generator']
 
-# %% ../nbs/00_core.ipynb #d98461b5
+# %% ../nbs/00_core.ipynb #b9bea0f2
 import gzip, hashlib, json, os, random, re, tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from collections.abc import Iterable, Iterator
 
-# %% ../nbs/00_core.ipynb #c62e7d4a
+# %% ../nbs/00_core.ipynb #53187089
 class PsiError(Exception): "An error that a user can cause and mend: its message is one line"
 class DataError(PsiError): "A file or a record is not what it should be"
 class ConfigError(PsiError): "A setting is unknown, out of range, or at odds with another"
 class EngineError(PsiError): "A model or its weights cannot be reached, or do not answer"
 
-# %% ../nbs/00_core.ipynb #9bac1b9c
+# %% ../nbs/00_core.ipynb #c98fabcb
 @dataclass(frozen=True)
 class Origin:
     "Where a record came from"
@@ -30,7 +30,7 @@ class Origin:
 
     def __post_init__(self): object.__setattr__(self, 'parents', tuple(self.parents or ()))
 
-# %% ../nbs/00_core.ipynb #2fd557be
+# %% ../nbs/00_core.ipynb #f0666b98
 def content_id(
     kind:str,   # one letter: 'i' for an instance, 'p' for a principle
     *parts:str, # the texts that make the record what it is
@@ -38,7 +38,7 @@ def content_id(
     "An id that depends on the content alone"
     return kind + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
-# %% ../nbs/00_core.ipynb #7e115ccb
+# %% ../nbs/00_core.ipynb #7b2763d5
 @dataclass(frozen=True)
 class Instance:
     "A task with its answer: what M_t is trained on (section 3)"
@@ -55,7 +55,7 @@ class Instance:
         parts = [('Instruction', self.instruction), ('Input', self.input), ('Output', self.output), ('id', f'`{self.id}`')]
         return '\n'.join('- **{}:** {}'.format(k, v.replace('\n', '\n  ')) for k, v in parts if v)
 
-# %% ../nbs/00_core.ipynb #7d60c2c5
+# %% ../nbs/00_core.ipynb #b65a321c
 @dataclass(frozen=True)
 class Principle:
     "A piece of advice on how to write good instances (section 4.1)"
@@ -66,7 +66,7 @@ class Principle:
     def __post_init__(self):
         if not self.id: object.__setattr__(self, 'id', content_id('p', self.text))
 
-# %% ../nbs/00_core.ipynb #93d954bd
+# %% ../nbs/00_core.ipynb #e07493ae
 @dataclass(frozen=True)
 class Dropped:
     "A candidate that was not kept, and why"
@@ -79,7 +79,7 @@ class Dropped:
     nearest:str=''    # id of the most similar record
     nearest_text:str='' # and its instruction
 
-# %% ../nbs/00_core.ipynb #4c90f50d
+# %% ../nbs/00_core.ipynb #0ac9ce28
 def to_dict(
     record:Instance|Principle|Dropped, # any record
 ) -> dict: # plain JSON values; empty fields other than an instance's own three are left out
@@ -89,7 +89,7 @@ def to_dict(
     d = {k: plain(v) for k, v in asdict(record).items() if k in keep or v not in (None, '')}
     return {'id': d.pop('id'), **d} if 'id' in d else d
 
-# %% ../nbs/00_core.ipynb #d1400324
+# %% ../nbs/00_core.ipynb #17fe65c7
 def from_dict(
     cls:type, # Instance, Principle or Dropped
     d:dict,   # what `to_dict` made; fields that the record does not have are ignored
@@ -101,7 +101,7 @@ def from_dict(
     if isinstance(d.get('instance'), dict): d['instance'] = from_dict(Instance, d['instance'])
     return cls(**d)
 
-# %% ../nbs/00_core.ipynb #31544440
+# %% ../nbs/00_core.ipynb #ccb174f7
 def write_text(
     path:str|os.PathLike, # the file; its folder is made where it is missing
     text:str|bytes, # all of it; a `str` is written as UTF-8
@@ -121,11 +121,11 @@ def write_text(
         if tmp and os.path.exists(tmp): os.unlink(tmp)
     return path
 
-# %% ../nbs/00_core.ipynb #1ec1affa
+# %% ../nbs/00_core.ipynb #e64ff675
 _umask = os.umask(0)
 os.umask(_umask);
 
-# %% ../nbs/00_core.ipynb #77ffba25
+# %% ../nbs/00_core.ipynb #a3d253ed
 def write_records(
     path:str|os.PathLike, # a .jsonl file
     records:Iterable,     # records of one kind
@@ -133,7 +133,7 @@ def write_records(
     "Records as JSON lines, one a line, all or nothing"
     return write_text(path, ''.join(json.dumps(to_dict(r), ensure_ascii=False) + '\n' for r in records))
 
-# %% ../nbs/00_core.ipynb #fdcc8cfe
+# %% ../nbs/00_core.ipynb #ef39ac9d
 def read_records(
     path:str|os.PathLike, # a .jsonl file that `write_records` made
     cls:type, # Instance, Principle or Dropped
@@ -141,7 +141,7 @@ def read_records(
     "Records from JSON lines"
     return [from_dict(cls, d) for _, d in _json_lines(Path(path))]
 
-# %% ../nbs/00_core.ipynb #4905dcf1
+# %% ../nbs/00_core.ipynb #c093fd44
 def _lines(path:Path) -> Iterator[tuple[int, str]]:
     "Number (from 1) and text of each line of a UTF-8 file, unzipped where it ends in .gz"
     if not path.exists(): raise DataError(f'{path}: no such file (looked in {path.absolute().parent}); check the name')
@@ -154,7 +154,7 @@ def _lines(path:Path) -> Iterator[tuple[int, str]]:
                     raise DataError(f'{path} line {i}: byte 0x{raw[e.start]:02x} is not UTF-8; save the file as UTF-8') from None
     except (OSError, EOFError) as e: raise DataError(f'{path}: cannot be read ({e})') from None
 
-# %% ../nbs/00_core.ipynb #465ca2c9
+# %% ../nbs/00_core.ipynb #d5dafcae
 def _json_lines(path:Path) -> Iterator[tuple[str, dict]]:
     "Place and value of each line of a JSON lines file"
     for i, line in _lines(path):
@@ -165,7 +165,7 @@ def _json_lines(path:Path) -> Iterator[tuple[str, dict]]:
         if not isinstance(d, dict): raise DataError(f'{path} line {i}: {line.strip()[:60]!r} is not a record; a line should be {{"instruction": ...}}')
         yield f'{path} line {i}', d
 
-# %% ../nbs/00_core.ipynb #c234957a
+# %% ../nbs/00_core.ipynb #66e5cff0
 def _json_list(path:Path) -> Iterator[tuple[str, dict]]:
     "Place and value of each item of a JSON file that is one list"
     text = ''.join(line for _, line in _lines(path))
@@ -178,7 +178,7 @@ def _json_list(path:Path) -> Iterator[tuple[str, dict]]:
         if not isinstance(d, dict): raise DataError(f'{path} item {i}: {json.dumps(d)[:60]} is not a record; an item should be {{"instruction": ...}}')
         yield f'{path} item {i}', d
 
-# %% ../nbs/00_core.ipynb #a53d51eb
+# %% ../nbs/00_core.ipynb #e85e6147
 def _text(d:dict, key:str, place:str, required:bool=False) -> str:
     "A field that must be text"
     v = d.get(key)
@@ -187,7 +187,7 @@ def _text(d:dict, key:str, place:str, required:bool=False) -> str:
     if required and not v.strip(): raise DataError(f'{place}: no {key} (the record has: {", ".join(d) or "nothing"}); add one or delete the record')
     return v
 
-# %% ../nbs/00_core.ipynb #9f71e034
+# %% ../nbs/00_core.ipynb #b2e6b443
 def _from_messages(d:dict, place:str) -> Instance:
     "A chat of one question and one answer, with an optional system turn before them"
     turns = d['messages']
@@ -201,7 +201,7 @@ def _from_messages(d:dict, place:str) -> Instance:
     if not instruction.strip(): raise DataError(f'{place}: no instruction (the user turn is empty); add one or delete the record')
     return from_dict(Instance, dict(d, instruction=instruction, input=inp, output=texts[1]))
 
-# %% ../nbs/00_core.ipynb #97ef3d51
+# %% ../nbs/00_core.ipynb #fb7356cc
 _asked, _answered = ('prompt', 'question'), ('completion', 'response', 'answer')
 
 def _instances(d:dict, place:str) -> Iterator[Instance]:
@@ -220,7 +220,7 @@ def _instances(d:dict, place:str) -> Iterator[Instance]:
         d = dict(d, **({'instruction': d[q]} if q else {}), **({'output': d[r]} if r else {}))
         yield from_dict(Instance, dict(d, instruction=_text(d, 'instruction', place, True), input=_text(d, 'input', place), output=_text(d, 'output', place)))
 
-# %% ../nbs/00_core.ipynb #38ce9437
+# %% ../nbs/00_core.ipynb #6d2d612f
 def _dataset_rows(ds, name:str) -> Iterator[tuple[str, dict]]:
     "Rows of a datasets.Dataset, or of the one split that a DatasetDict should have"
     if hasattr(ds, 'keys') and not hasattr(ds, 'column_names') or isinstance(ds, dict):
@@ -228,7 +228,7 @@ def _dataset_rows(ds, name:str) -> Iterator[tuple[str, dict]]:
         ds = ds['train'] if 'train' in ds else ds[splits[0]]
     yield from ((f'{name} row {i}', row) for i, row in enumerate(ds))
 
-# %% ../nbs/00_core.ipynb #99e9aec7
+# %% ../nbs/00_core.ipynb #075e5919
 def _rows(source) -> Iterator[tuple[str, dict]]:
     "Place and value of each record of a file, a folder, a datasets name or a Dataset"
     if hasattr(source, 'column_names'): yield from _dataset_rows(source, 'dataset'); return
@@ -240,7 +240,7 @@ def _rows(source) -> Iterator[tuple[str, dict]]:
     elif ends == ['.parquet']: yield from _parquet_rows(path)
     else: yield from _dataset_rows(_load_dataset(path, str(source)), str(source))
 
-# %% ../nbs/00_core.ipynb #b326cbe8
+# %% ../nbs/00_core.ipynb #58724d12
 def _parquet_rows(path:Path) -> Iterator[tuple[str, dict]]:
     "Place and value of each row of a Parquet file"
     import pyarrow as pa, pyarrow.parquet as pq
@@ -249,7 +249,7 @@ def _parquet_rows(path:Path) -> Iterator[tuple[str, dict]]:
     except pa.ArrowException as e: raise DataError(f'{path}: not a Parquet file ({str(e).splitlines()[0][:100]})') from None
     yield from ((f'{path} row {i}', row) for i, row in enumerate(rows))
 
-# %% ../nbs/00_core.ipynb #28422c40
+# %% ../nbs/00_core.ipynb #cb279dcf
 def _load_dataset(path:Path, name:str):
     "A dataset saved on disk, a folder of data files, or a name on the hub"
     if not path.exists() and not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
@@ -260,7 +260,7 @@ def _load_dataset(path:Path, name:str):
         return datasets.load_dataset(str(name))
     except Exception as e: raise DataError(f'{name}: the datasets library cannot load it ({str(e).splitlines()[0][:150]})') from None
 
-# %% ../nbs/00_core.ipynb #041ca960
+# %% ../nbs/00_core.ipynb #69bc6a5b
 def read_instances(
     source, # a file (.jsonl, .json, .parquet, also .gz), a folder, the name of a dataset, or a `datasets.Dataset`
 ) -> list[Instance]: # in the order of the source; never empty
@@ -269,7 +269,7 @@ def read_instances(
     if not out: raise DataError(f'{source}: holds no instances; add at least one')
     return out
 
-# %% ../nbs/00_core.ipynb #3f24596b
+# %% ../nbs/00_core.ipynb #9027ca43
 def _as_chat(x:Instance) -> dict:
     "One user turn and one assistant turn"
     d = to_dict(x)
@@ -277,14 +277,14 @@ def _as_chat(x:Instance) -> dict:
     turns = [dict(role='user', content=f'{instruction}\n\n{inp}' if inp else instruction), dict(role='assistant', content=out)]
     return dict(messages=turns, **({'input_start': len(instruction) + 2} if inp else {}), **d)
 
-# %% ../nbs/00_core.ipynb #6d1ba2e6
+# %% ../nbs/00_core.ipynb #64f3cfe3
 def _parquet(instances:list[Instance]) -> bytes:
     "A Parquet file's bytes"
     import io, pyarrow as pa, pyarrow.parquet as pq
     pq.write_table(pa.Table.from_pylist([asdict(x) for x in instances]), buf := io.BytesIO())
     return buf.getvalue()
 
-# %% ../nbs/00_core.ipynb #647ebe52
+# %% ../nbs/00_core.ipynb #01fb6bac
 def write_instances(
     instances:Iterable[Instance], # what to write
     path:str|os.PathLike, # .json, .jsonl, .parquet; with .gz behind it (not Parquet) it is zipped
@@ -300,7 +300,7 @@ def write_instances(
     else: raise DataError(f'{path}: unknown ending; give .json (Alpaca), .jsonl or .parquet')
     return write_text(path, gzip.compress(text.encode(), mtime=0) if path.suffix == '.gz' else text)
 
-# %% ../nbs/00_core.ipynb #c59802b7
+# %% ../nbs/00_core.ipynb #a37c02a4
 def to_dataset(
     instances:Iterable[Instance],
 ): # a `datasets.Dataset` with the columns instruction, input, output, origin, id
@@ -308,12 +308,12 @@ def to_dataset(
     from datasets import Dataset
     return Dataset.from_list([asdict(x) for x in instances])
 
-# %% ../nbs/00_core.ipynb #23b88a49
+# %% ../nbs/00_core.ipynb #9b8d79f2
 def packaged_seeds() -> list[Instance]:
     "The seed tasks written for psi: D_seed where no other is given"
     return read_instances(Path(__file__).parent/'data'/'seeds.jsonl')
 
-# %% ../nbs/00_core.ipynb #287224a0
+# %% ../nbs/00_core.ipynb #c90d7673
 def generator(
     seed:int,  # the run's seed
     stage:str, # the stage that asks

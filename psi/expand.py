@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['task_request', 'Generated', 'collect', 'waterfall', 'waterfall_table', 'expand']
 
-# %% ../nbs/05_expand.ipynb #2cdcb5c2
+# %% ../nbs/05_expand.ipynb #2b14219d
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from .core import Instance, Dropped, Origin, ConfigError, EngineError, generator
 from .lm import LM, Request, Reply, progress
 from .prompts import generate_prompt, generate_stop, parse_instances
 
-# %% ../nbs/05_expand.ipynb #2b718437
+# %% ../nbs/05_expand.ipynb #e39a7b24
 def task_request(
     i:int,    # index of the request
     lm:LM,    # its mode shapes the prompt
@@ -33,7 +33,7 @@ def task_request(
     return (Request(prompt, stage, i, rng.randrange(2**31), tuple(generate_stop(per_request))),
             (*(p.id for p in principles), *(x.id for x in shown)))
 
-# %% ../nbs/05_expand.ipynb #5c028b51
+# %% ../nbs/05_expand.ipynb #fac86daa
 @dataclass(frozen=True)
 class Generated:
     "What a generating stage made: the kept, the dropped, and how many replies were read for it"
@@ -41,14 +41,14 @@ class Generated:
     dropped:list[Dropped]    # every other candidate, with its reason
     requests:int             # replies that were read
 
-# %% ../nbs/05_expand.ipynb #404886d0
+# %% ../nbs/05_expand.ipynb #0fc5d40b
 def _candidates(reply:Reply, r:Request, parents:tuple[str, ...], opened:str) -> list[Instance|Dropped]:
     "The tasks in a reply, each with its origin"
     found = [Dropped('request refused', reply.error)] if reply.error else parse_instances(reply.text, opened if reply.text else '', reply.finished) or [Dropped('empty reply')]
     origins = [Origin(r.stage, r.index, j, parents) for j in range(len(found))]
     return [replace(x, origin=o, **({'instance': replace(x.instance, origin=o)} if getattr(x, 'instance', None) else {})) for x, o in zip(found, origins)]
 
-# %% ../nbs/05_expand.ipynb #dca1cbe2
+# %% ../nbs/05_expand.ipynb #9990baee
 def collect(
     lm:LM, # M_g
     ask:Callable[[int], tuple[Request, tuple[str, ...]]], # index -> request and the ids that it shows
@@ -73,14 +73,14 @@ def collect(
             if len(kept) == n: return Generated(kept, dropped, r.index + 1)
             if idle == patience: raise EngineError(_barren(stage, kept, dropped, n, patience))
 
-# %% ../nbs/05_expand.ipynb #f92adf24
+# %% ../nbs/05_expand.ipynb #9ead4ff3
 def _barren(stage:str, kept:list, dropped:list[Dropped], n:int, patience:int) -> str:
     "What to say when nothing comes any more"
     why = ', '.join(f'{k} {v}' for k, v in Counter(d.reason for d in dropped if d.origin).most_common(3))
     return (f"{stage}: {patience} requests in a row gave nothing to keep, {len(kept)} of {n} so far (dropped: {why}); "
             "try a larger model, mode = 'completion', other sampling, or fewer instances")
 
-# %% ../nbs/05_expand.ipynb #ecf90bbc
+# %% ../nbs/05_expand.ipynb #60fd573c
 def waterfall(
     instances:Sequence[Instance], # kept
     dropped:Sequence[Dropped],    # not kept
@@ -89,7 +89,7 @@ def waterfall(
     reasons = Counter(d.reason for d in dropped)
     return {'candidates': len(instances) + len(dropped), **dict(reasons.most_common()), 'kept': len(instances)}
 
-# %% ../nbs/05_expand.ipynb #d8351610
+# %% ../nbs/05_expand.ipynb #25f57bf5
 def waterfall_table(
     counts:dict[str, int], # what `waterfall` gave
 ) -> str: # Markdown
@@ -98,7 +98,7 @@ def waterfall_table(
     row = lambda name, v: f'| {name} | {v} | {v/total:.0%} | `{"█" * round(24*v/total) or "▏"}` |'
     return '| | | | |\n|---|--:|--:|:--|\n' + '\n'.join(row(f'**{k}**' if k in ('candidates', 'kept') else f'− {k}', v) for k, v in counts.items())
 
-# %% ../nbs/05_expand.ipynb #84363066
+# %% ../nbs/05_expand.ipynb #a0469e9e
 from fastcore.basics import patch
 
 @patch
@@ -106,7 +106,7 @@ def _repr_markdown_(self:Generated) -> str:
     "The waterfall"
     return waterfall_table(waterfall(self.instances, self.dropped)) + f'\n\n{self.requests} requests'
 
-# %% ../nbs/05_expand.ipynb #92e20780
+# %% ../nbs/05_expand.ipynb #56ab2889
 def expand(
     lm:LM, # M_g
     seeds:Sequence[Instance], # D_seed

@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['BLOCKED', 'quality', 'RougeFilter', 'generate']
 
-# %% ../nbs/10_generate.ipynb #644acf88
+# %% ../nbs/10_generate.ipynb #66420a28
 import re, string
 from collections.abc import Callable, Sequence
 from .core import Instance, Principle, Dropped, ConfigError
 from .expand import Generated, collect, task_request
 from .lm import LM
 
-# %% ../nbs/10_generate.ipynb #767d5415
+# %% ../nbs/10_generate.ipynb #14da8596
 BLOCKED = ('image', 'images', 'graph', 'graphs', 'picture', 'pictures', 'file', 'files', 'map', 'maps', 'draw', 'plot', 'go to',
            'video', 'audio', 'music', 'flowchart', 'diagram') # words that ask for more than text
 
-# %% ../nbs/10_generate.ipynb #6390dde4
+# %% ../nbs/10_generate.ipynb #a395f381
 def quality(
     x:Instance, # a candidate
 ) -> tuple[str, str]|None: # reason and detail of the drop; None for a usable one
@@ -29,7 +29,7 @@ def quality(
     if text.startswith('Write a program'): return 'bad start', 'Write a program'
     if text[0] in string.punctuation or not text[0].isascii(): return 'bad start', text[0]
 
-# %% ../nbs/10_generate.ipynb #c1f3ca74
+# %% ../nbs/10_generate.ipynb #fa2dfb4b
 class RougeFilter:
     "Alpaca's rule: nothing too similar to what is there already"
     def __init__(self,
@@ -43,7 +43,7 @@ class RougeFilter:
 
     def add(self, x:Instance): self.pool.append((x, self.tokenize(x.instruction)))
 
-# %% ../nbs/10_generate.ipynb #8bf4f7a6
+# %% ../nbs/10_generate.ipynb #72b11a80
 from fastcore.basics import patch
 
 @patch
@@ -57,7 +57,7 @@ def nearest(self:RougeFilter,
     best = max(range(len(scores)), key=scores.__getitem__, default=None)
     return (scores[best], self.pool[best][0]) if best is not None else (0., None)
 
-# %% ../nbs/10_generate.ipynb #d66617da
+# %% ../nbs/10_generate.ipynb #4be77fa7
 @patch
 def __call__(self:RougeFilter,
     x:Instance, # a candidate
@@ -67,7 +67,7 @@ def __call__(self:RougeFilter,
     if score > self.threshold: return Dropped('too similar', f'ROUGE-L {score:.2f}', instance=x, origin=x.origin, score=score, nearest=near.id, nearest_text=near.instruction)
     self.add(x)
 
-# %% ../nbs/10_generate.ipynb #5a63afba
+# %% ../nbs/10_generate.ipynb #fbca1cb9
 def generate(
     lm:LM, # M_g
     principles:Sequence[Principle], # P^H; none gives Alpaca's self-instruct with M_g

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Request', 'Reply', 'Journal', 'recorded', 'LM', 'scripted', 'progress']
 
-# %% ../nbs/02_lm.ipynb #bc06034d
+# %% ../nbs/02_lm.ipynb #e3b8ba77
 import asyncio, atexit, hashlib, json, os, sqlite3, sys, threading, time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +16,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from .core import ConfigError, EngineError, write_text
 
-# %% ../nbs/02_lm.ipynb #aa84b863
+# %% ../nbs/02_lm.ipynb #0b895736
 @dataclass(frozen=True)
 class Request:
     "One question to a model"
@@ -26,7 +26,7 @@ class Request:
     seed:int|None=None # sent to the engine; None leaves the choice to it
     stop:tuple[str,...]=() # strings at which the model stops
 
-# %% ../nbs/02_lm.ipynb #c6d7db02
+# %% ../nbs/02_lm.ipynb #c4787bfc
 @dataclass(frozen=True)
 class Reply:
     "One answer, with what it cost"
@@ -43,7 +43,7 @@ class Reply:
     @property
     def finished(self) -> bool: return self.finish_reason != 'length'
 
-# %% ../nbs/02_lm.ipynb #d30f6cee
+# %% ../nbs/02_lm.ipynb #5b887e3e
 class Journal:
     "Every reply of a run, in one SQLite file"
     def __init__(self,
@@ -60,7 +60,7 @@ class Journal:
     def __len__(self) -> int: return self.db.execute('SELECT count(*) FROM calls').fetchone()[0]
     def close(self): self.db.close()
 
-# %% ../nbs/02_lm.ipynb #25227d64
+# %% ../nbs/02_lm.ipynb #cfb43b69
 @patch
 def get(self:Journal,
     key:str, # hash of the request
@@ -69,7 +69,7 @@ def get(self:Journal,
     with self._lock: row = self.db.execute('SELECT reply FROM calls WHERE key=?', (key,)).fetchone()
     return Reply(**json.loads(row[0])) if row else None
 
-# %% ../nbs/02_lm.ipynb #d1d4c3fb
+# %% ../nbs/02_lm.ipynb #1dd79f06
 @patch
 def put(self:Journal,
     key:str,       # hash of the request
@@ -83,7 +83,7 @@ def put(self:Journal,
             json.dumps(body, ensure_ascii=False), json.dumps(asdict(reply), ensure_ascii=False)))
     return self.get(key)
 
-# %% ../nbs/02_lm.ipynb #a408f7b4
+# %% ../nbs/02_lm.ipynb #fca90615
 @patch
 def rows(self:Journal,
     stage:str='', # only this stage; the default is all
@@ -92,7 +92,7 @@ def rows(self:Journal,
     with self._lock: found = self.db.execute('SELECT * FROM calls WHERE ?="" OR stage=? ORDER BY stage, idx, key', (stage, stage)).fetchall()
     return [dict(key=k, stage=s, index=i, request=json.loads(q), reply=json.loads(r)) for k, s, i, q, r in found]
 
-# %% ../nbs/02_lm.ipynb #715e75bb
+# %% ../nbs/02_lm.ipynb #f9c04aea
 @patch
 def _repr_markdown_(self:Journal) -> str:
     "A row a stage"
@@ -103,7 +103,7 @@ def _repr_markdown_(self:Journal) -> str:
     head = '| stage | requests | prompt tokens | of them cached | completion tokens | seconds |\n|---|--:|--:|--:|--:|--:|\n'
     return head + '\n'.join(f'| {s} | {len(v)} | ' + ' | '.join(total(v, k) for k in cols) + ' |' for s, v in stages.items())
 
-# %% ../nbs/02_lm.ipynb #328e2b4b
+# %% ../nbs/02_lm.ipynb #ebfbc3cf
 @contextmanager
 def recorded(
     path:str|os.PathLike, # a .jsonl file of replies; made where it is missing
@@ -119,7 +119,7 @@ def recorded(
         if len(journal) > had: write_text(path, ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in journal.rows()))
         journal.close()
 
-# %% ../nbs/02_lm.ipynb #d93311b9
+# %% ../nbs/02_lm.ipynb #13ec860e
 class LM:
     "A model at an OpenAI-style address"
     def __init__(self,
@@ -143,7 +143,7 @@ class LM:
 
     def __repr__(self): return f'LM({self.model!r}, mode={self.mode!r}, concurrency={self.concurrency}, {self.sampling})'
 
-# %% ../nbs/02_lm.ipynb #322ec2a1
+# %% ../nbs/02_lm.ipynb #6a58945a
 @patch
 def body(self:LM,
     r:Request, # what to ask
@@ -153,7 +153,7 @@ def body(self:LM,
     extra = ({'seed': r.seed} if r.seed is not None else {}) | ({'stop': list(r.stop)} if r.stop else {})
     return {'model': self.model, **ask, **self.sampling, **extra}
 
-# %% ../nbs/02_lm.ipynb #acf20baf
+# %% ../nbs/02_lm.ipynb #06f7f7de
 @patch
 def key(self:LM,
     r:Request, # what to ask
@@ -162,7 +162,7 @@ def key(self:LM,
     what = json.dumps([1, self.mode, self.weights, self.body(r)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(what.encode()).hexdigest()
 
-# %% ../nbs/02_lm.ipynb #70af57df
+# %% ../nbs/02_lm.ipynb #27e7cba6
 _thread = {}
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -179,19 +179,19 @@ def _hang_up():
     async def close(): await asyncio.gather(*(c.close() for c in _thread['clients']), return_exceptions=True)
     if _thread.get('pid') == os.getpid(): asyncio.run_coroutine_threadsafe(close(), _loop()).result(5)
 
-# %% ../nbs/02_lm.ipynb #26eb2aac
+# %% ../nbs/02_lm.ipynb #8321a9e7
 def _root(e:BaseException) -> str:
     "The first cause of an error, in words"
     while e.__cause__ or e.__context__: e = e.__cause__ or e.__context__
     return (getattr(e, 'strerror', None) or str(e) or type(e).__name__).splitlines()[0][:120]
 
-# %% ../nbs/02_lm.ipynb #2aaba938
+# %% ../nbs/02_lm.ipynb #434cdae8
 def _said(e:Exception) -> str:
     "What the engine itself said of an error"
     body = getattr(e, 'body', None)
     return str(isinstance(body, dict) and (body.get('message') or body.get('error')) or e).splitlines()[0][:200]
 
-# %% ../nbs/02_lm.ipynb #40e895c0
+# %% ../nbs/02_lm.ipynb #d50150ef
 def _problem(e:Exception, lm:LM, url:str) -> EngineError:
     "A failed request in one line; keys never appear in it"
     import openai
@@ -204,14 +204,14 @@ def _problem(e:Exception, lm:LM, url:str) -> EngineError:
     if isinstance(e, openai.NotFoundError): return EngineError(f'{url}: does not know the model {lm.model!r} ({said}); correct the name')
     return EngineError(f'{url}: {lm.model} answered with an error ({said})')
 
-# %% ../nbs/02_lm.ipynb #8e3978bd
+# %% ../nbs/02_lm.ipynb #cd091204
 def _api_key(lm:LM, url:str) -> str:
     "The key to send: the given one, the environment's, or a stand-in for engines that ask for none"
     key = lm._api_key or os.environ.get('OPENAI_API_KEY')
     if not key and 'api.openai.com' in url: raise EngineError(f'{url}: asks for a key; put it into the environment variable OPENAI_API_KEY')
     return key or 'none'
 
-# %% ../nbs/02_lm.ipynb #03f7df40
+# %% ../nbs/02_lm.ipynb #b7b17087
 async def _models(client, wait:float=300.) -> list[str]:
     "Names of the models at an address; empty where it does not tell. Waits for one that is loading"
     import openai
@@ -223,7 +223,7 @@ async def _models(client, wait:float=300.) -> list[str]:
             if e.status_code != 503 or time.monotonic() > end: raise
             await asyncio.sleep(.5)
 
-# %% ../nbs/02_lm.ipynb #f1a2c45b
+# %% ../nbs/02_lm.ipynb #fc3d8c8c
 @patch
 def open(self:LM):
     "Connect, and check that the address answers and knows the model; done by the first request that needs it"
@@ -241,7 +241,7 @@ def open(self:LM):
     self._open = url, client, gate
     return self._open
 
-# %% ../nbs/02_lm.ipynb #971c4753
+# %% ../nbs/02_lm.ipynb #45529085
 @patch
 def close(self:LM):
     "Hang up, and stop the engine if it is this process's own; the next request opens both again"
@@ -249,7 +249,7 @@ def close(self:LM):
     if self.engine: self.engine.close()
     self._open = None
 
-# %% ../nbs/02_lm.ipynb #b66949df
+# %% ../nbs/02_lm.ipynb #7bfa670b
 def _reply(got, seconds:float, attempts:int) -> Reply|None:
     "What the engine sent, as a Reply; None where it holds no answer"
     if not getattr(got, 'choices', None): return None
@@ -259,7 +259,7 @@ def _reply(got, seconds:float, attempts:int) -> Reply|None:
     return None if text is None else Reply(text, c.finish_reason or 'stop', getattr(u, 'prompt_tokens', None), getattr(u, 'completion_tokens', None),
         getattr(details, 'cached_tokens', None), round(seconds, 3), attempts, got.model or '')
 
-# %% ../nbs/02_lm.ipynb #f58220aa
+# %% ../nbs/02_lm.ipynb #127e5faa
 async def _ask(lm:LM, r:Request) -> Reply:
     "One request, until it is in the journal"
     import openai
@@ -277,13 +277,13 @@ async def _ask(lm:LM, r:Request) -> Reply:
             await asyncio.sleep(min(.1 * 2**attempt, 5))
     raise EngineError(f'{url}: {lm.model} sent {lm.retries + 1} replies without text to request {r.index} of {r.stage or "this call"}')
 
-# %% ../nbs/02_lm.ipynb #0ee07b55
+# %% ../nbs/02_lm.ipynb #808bfe3d
 def _submit(lm:LM, r:Request) -> Future:
     "A reply on its way"
     lm.open()
     return asyncio.run_coroutine_threadsafe(_ask(lm, r), _loop())
 
-# %% ../nbs/02_lm.ipynb #17d89471
+# %% ../nbs/02_lm.ipynb #942d087b
 @patch
 def stream(self:LM,
     requests:Iterable[Request|str], # may be endless
@@ -303,7 +303,7 @@ def stream(self:LM,
     finally:
         for _, f, known in flying: known or f.cancel()
 
-# %% ../nbs/02_lm.ipynb #759ac980
+# %% ../nbs/02_lm.ipynb #09a55805
 @patch
 def __call__(self:LM,
     prompts:str|Request|Iterable[str|Request], # one, or many
@@ -312,7 +312,7 @@ def __call__(self:LM,
     if isinstance(prompts, str | Request): return next(self.stream([prompts]))[1]
     return [reply for _, reply in self.stream(prompts)]
 
-# %% ../nbs/02_lm.ipynb #cdd27d8f
+# %% ../nbs/02_lm.ipynb #8a748d4a
 @patch
 async def agenerate(self:LM,
     prompts:Iterable[str|Request], # any number
@@ -320,7 +320,7 @@ async def agenerate(self:LM,
     "Ask and wait, from async code: the caller's loop stays free"
     return await asyncio.to_thread(self, list(prompts))
 
-# %% ../nbs/02_lm.ipynb #695b4f3f
+# %% ../nbs/02_lm.ipynb #abc5977f
 def _answer(handler, reply, body:dict):
     "Send what `reply` makes of a request, in OpenAI's shape"
     prompt = body['messages'][-1]['content'] if 'messages' in body else body['prompt']
@@ -335,7 +335,7 @@ def _answer(handler, reply, body:dict):
     handler.send_response(status); handler.send_header('Content-Type', 'application/json'); handler.send_header('Content-Length', str(len(out)))
     handler.end_headers(); handler.wfile.write(out)
 
-# %% ../nbs/02_lm.ipynb #72dfd8f7
+# %% ../nbs/02_lm.ipynb #df5c96df
 @contextmanager
 def scripted(
     reply:Callable[[str, dict], str|tuple[int, dict]], # (prompt, the whole request body) -> the model's text, or a status and a whole response
@@ -355,7 +355,7 @@ def scripted(
     try: yield f'http://127.0.0.1:{server.server_port}/v1'
     finally: server.shutdown(); server.server_close()
 
-# %% ../nbs/02_lm.ipynb #c7900afd
+# %% ../nbs/02_lm.ipynb #1954d6d5
 def progress(
     total:int, # what counts as done
     what:str,  # a word or two before the bar

