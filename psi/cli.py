@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['app', 'init', 'run', 'show', 'fetch', 'serve', 'main']
 
-# %% ../nbs/15_cli.ipynb #c0ba165b
+# %% ../nbs/15_cli.ipynb #ec44ef04
 import sys
 from typing import Annotated
 import typer
 from .core import PsiError
 
-# %% ../nbs/15_cli.ipynb #4d257eb7
+# %% ../nbs/15_cli.ipynb #6293e541
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help='Principle-based self-instruct: from a few seeds to an instruction dataset.')
 
-# %% ../nbs/15_cli.ipynb #12b87cc6
+# %% ../nbs/15_cli.ipynb #18e79842
 def _show(markdown:str):
     "Print Markdown: drawn in a terminal, as it is in a pipe"
     if not sys.stdout.isatty(): print(markdown); return
@@ -22,7 +22,7 @@ def _show(markdown:str):
     from rich.markdown import Markdown
     Console().print(Markdown(markdown))
 
-# %% ../nbs/15_cli.ipynb #05e35779
+# %% ../nbs/15_cli.ipynb #577b85f7
 @app.command()
 def init(
     path:Annotated[str, typer.Argument(help='the file to write')]='psi.toml', # the file to write
@@ -37,7 +37,7 @@ def init(
     write_text(path, text)
     print(f'wrote {path}; next: psi run {path}')
 
-# %% ../nbs/15_cli.ipynb #db4551fb
+# %% ../nbs/15_cli.ipynb #a1a4ee82
 @app.command()
 def run(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -55,7 +55,7 @@ def run(
     if r.instances: _show(waterfall_table(r.waterfall()))
     print(f'{r.folder}: next: psi show {r.folder}')
 
-# %% ../nbs/15_cli.ipynb #bd983507
+# %% ../nbs/15_cli.ipynb #9e8aba78
 @app.command()
 def show(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -68,11 +68,9 @@ def show(
     r = Run(folder)
     if trace: _show(_trace(r, trace)); return
     drawn = Random(0).sample(r.instances, min(samples, len(r.instances)))
-    with_cost = []
-    if (r.folder/'journal.sqlite').exists(): journal = r.journal(); with_cost = [journal._repr_markdown_()]; journal.close()
-    _show('\n\n'.join([r._repr_markdown_(), *with_cost, *(x._repr_markdown_() for x in drawn)]))
+    _show('\n\n'.join([r._repr_markdown_(), r.cost(), *(x._repr_markdown_() for x in drawn)]))
 
-# %% ../nbs/15_cli.ipynb #8a4e5cd4
+# %% ../nbs/15_cli.ipynb #d86476a8
 def _trace(r, id:str) -> str:
     "Both walks from a record, as Markdown"
     def line(x):
@@ -81,7 +79,7 @@ def _trace(r, id:str) -> str:
     up, down = r.ancestors(id), r.descendants(id)
     return '\n\n'.join(['**the record**', '\n'.join(map(line, r._all[id])), f'**made from** ({len(up)})', '\n'.join(map(line, up[:60])) or '-', f'**used for** ({len(down)})', '\n'.join(map(line, down[:20])) or '-'])
 
-# %% ../nbs/15_cli.ipynb #688ff3c8
+# %% ../nbs/15_cli.ipynb #f8db3db3
 @app.command()
 def fetch(
     names:Annotated[list[str]|None, typer.Argument(help='names of models; none lists them')]=None, # names of models; none lists them
@@ -91,7 +89,7 @@ def fetch(
     for name in names or (): print(fetch_weights(name))
     if not names: print('\n'.join(f'{k:30}{w.note}' for k, w in WEIGHTS.items()))
 
-# %% ../nbs/15_cli.ipynb #290b11d9
+# %% ../nbs/15_cli.ipynb #3b34531c
 @app.command()
 def serve(
     name:Annotated[str, typer.Argument(help='a name that `psi fetch` knows, or a GGUF file')], # which model
@@ -105,9 +103,9 @@ def serve(
     with Engine(name, concurrency, context, port=port) as engine:
         print(f'{engine.model} at {engine.address()}', flush=True)
         try: threading.Event().wait()
-        except KeyboardInterrupt: pass
+        except KeyboardInterrupt: print('stopped')
 
-# %% ../nbs/15_cli.ipynb #cf0c69a6
+# %% ../nbs/15_cli.ipynb #331b3612
 def main():
     "The `psi` command"
     try: app()

@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['BLOCKED', 'quality', 'RougeFilter', 'generate']
 
-# %% ../nbs/10_generate.ipynb #66420a28
+# %% ../nbs/10_generate.ipynb #f44a61ce
 import re, string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from fastcore.basics import patch
 from .core import Instance, Principle, Dropped, ConfigError
 from .expand import Generated, collect, task_request
 from .lm import LM
 
-# %% ../nbs/10_generate.ipynb #14da8596
+# %% ../nbs/10_generate.ipynb #5d19e4ac
 BLOCKED = ('image', 'images', 'graph', 'graphs', 'picture', 'pictures', 'file', 'files', 'map', 'maps', 'draw', 'plot', 'go to',
            'video', 'audio', 'music', 'flowchart', 'diagram') # words that ask for more than text
 
-# %% ../nbs/10_generate.ipynb #a395f381
+# %% ../nbs/10_generate.ipynb #571b49bc
 def quality(
     x:Instance, # a candidate
 ) -> tuple[str, str]|None: # reason and detail of the drop; None for a usable one
@@ -29,7 +30,7 @@ def quality(
     if text.startswith('Write a program'): return 'bad start', 'Write a program'
     if text[0] in string.punctuation or not text[0].isascii(): return 'bad start', text[0]
 
-# %% ../nbs/10_generate.ipynb #fa2dfb4b
+# %% ../nbs/10_generate.ipynb #a59dec09
 class RougeFilter:
     "Alpaca's rule: nothing too similar to what is there already"
     def __init__(self,
@@ -43,9 +44,7 @@ class RougeFilter:
 
     def add(self, x:Instance): self.pool.append((x, self.tokenize(x.instruction)))
 
-# %% ../nbs/10_generate.ipynb #72b11a80
-from fastcore.basics import patch
-
+# %% ../nbs/10_generate.ipynb #af4e5365
 @patch
 def nearest(self:RougeFilter,
     x:Instance, # a candidate
@@ -57,7 +56,7 @@ def nearest(self:RougeFilter,
     best = max(range(len(scores)), key=scores.__getitem__, default=None)
     return (scores[best], self.pool[best][0]) if best is not None else (0., None)
 
-# %% ../nbs/10_generate.ipynb #4be77fa7
+# %% ../nbs/10_generate.ipynb #0d635030
 @patch
 def __call__(self:RougeFilter,
     x:Instance, # a candidate
@@ -67,7 +66,7 @@ def __call__(self:RougeFilter,
     if score > self.threshold: return Dropped('too similar', f'ROUGE-L {score:.2f}', instance=x, origin=x.origin, score=score, nearest=near.id, nearest_text=near.instruction)
     self.add(x)
 
-# %% ../nbs/10_generate.ipynb #fbca1cb9
+# %% ../nbs/10_generate.ipynb #330f45fb
 def generate(
     lm:LM, # M_g
     principles:Sequence[Principle], # P^H; none gives Alpaca's self-instruct with M_g

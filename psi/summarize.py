@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['cluster_members', 'summarize']
 
-# %% ../nbs/08_summarize.ipynb #add568e0
+# %% ../nbs/08_summarize.ipynb #5bf574c5
 from collections.abc import Sequence
 from .cluster import Clustering
 from .core import Principle, Dropped, Origin, DataError, EngineError, generator
 from .lm import LM, Request, progress
 from .prompts import summarize_prompt, parse_principle
 
-# %% ../nbs/08_summarize.ipynb #a1c85411
+# %% ../nbs/08_summarize.ipynb #5a6114af
 def cluster_members(
     principles:Sequence[Principle], # P^L
     clustering:Clustering, # of these, in this order
@@ -21,7 +21,7 @@ def cluster_members(
     "The principles of cluster P_j^C"
     return [principles[i] for i in sorted(clustering.members(j), key=lambda i: -clustering.memberships[i, j])]
 
-# %% ../nbs/08_summarize.ipynb #b7e52355
+# %% ../nbs/08_summarize.ipynb #35f196b2
 def summarize(
     lm:LM, # M_L
     principles:Sequence[Principle], # P^L

@@ -142,3 +142,23 @@ def test_busy_engines_are_asked_again_and_forbidding_ones_are_not():
     with scripted(lambda p, b: (401, {'error': {'message': 'wrong key sk-secret-123'}})) as url:
         with pytest.raises(EngineError, match='refuses the key') as e: LM('m', url, api_key='sk-secret-123')('hello')
     assert 'secret' not in str(e.value)
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    (tmp_path/'psi.toml').write_text('name = "x"\n[generate]\nprinciples = "none"\nn = 100\n')
+    asked = []
+    def slow(prompt, body):
+        asked.append(1)
+        time.sleep(.2)
+        return script(prompt, body)
+    code = 'import sys; sys.argv[0] = "psi"; from psi.cli import main; main()'
+    with scripted(slow) as url:
+        args = [sys.executable, '-c', code, 'run', '--set', f'M_g.base_url={url}', '--set', 'M_g.model=x']
+        p = subprocess.Popen(args, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        while len(asked) < 6 and p.poll() is None: time.sleep(.01)
+        p.send_signal(signal.SIGINT)
+        said = p.communicate(timeout=30)[1]
+        assert p.returncode == 130 and 'the same command goes on' in said and 'Traceback' not in said, said
+        done = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert len(Run(tmp_path/'runs/x').instances) == 100
