@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['app', 'init', 'run', 'show', 'fetch', 'serve', 'main']
 
-# %% ../nbs/15_cli.ipynb #ec44ef04
+# %% ../nbs/15_cli.ipynb #20d2671e
 import sys
 from typing import Annotated
 import typer
 from .core import PsiError
 
-# %% ../nbs/15_cli.ipynb #6293e541
+# %% ../nbs/15_cli.ipynb #a999e06b
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help='Principle-based self-instruct: from a few seeds to an instruction dataset.')
 
-# %% ../nbs/15_cli.ipynb #18e79842
+# %% ../nbs/15_cli.ipynb #59ebe9bf
 def _show(markdown:str):
     "Print Markdown: drawn in a terminal, as it is in a pipe"
     if not sys.stdout.isatty(): print(markdown); return
@@ -22,7 +22,7 @@ def _show(markdown:str):
     from rich.markdown import Markdown
     Console().print(Markdown(markdown))
 
-# %% ../nbs/15_cli.ipynb #577b85f7
+# %% ../nbs/15_cli.ipynb #b0de99bf
 @app.command()
 def init(
     path:Annotated[str, typer.Argument(help='the file to write')]='psi.toml', # the file to write
@@ -37,7 +37,7 @@ def init(
     write_text(path, text)
     print(f'wrote {path}; next: psi run {path}')
 
-# %% ../nbs/15_cli.ipynb #a1a4ee82
+# %% ../nbs/15_cli.ipynb #63bffed2
 @app.command()
 def run(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -55,7 +55,7 @@ def run(
     if r.instances: _show(waterfall_table(r.waterfall()))
     print(f'{r.folder}: next: psi show {r.folder}')
 
-# %% ../nbs/15_cli.ipynb #9e8aba78
+# %% ../nbs/15_cli.ipynb #a3f9122f
 @app.command()
 def show(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -70,7 +70,7 @@ def show(
     drawn = Random(0).sample(r.instances, min(samples, len(r.instances)))
     _show('\n\n'.join([r._repr_markdown_(), r.cost(), *(x._repr_markdown_() for x in drawn)]))
 
-# %% ../nbs/15_cli.ipynb #d86476a8
+# %% ../nbs/15_cli.ipynb #0a4f2bc2
 def _trace(r, id:str) -> str:
     "Both walks from a record, as Markdown"
     def line(x):
@@ -79,7 +79,7 @@ def _trace(r, id:str) -> str:
     up, down = r.ancestors(id), r.descendants(id)
     return '\n\n'.join(['**the record**', '\n'.join(map(line, r._all[id])), f'**made from** ({len(up)})', '\n'.join(map(line, up[:60])) or '-', f'**used for** ({len(down)})', '\n'.join(map(line, down[:20])) or '-'])
 
-# %% ../nbs/15_cli.ipynb #f8db3db3
+# %% ../nbs/15_cli.ipynb #90e7a6ea
 @app.command()
 def fetch(
     names:Annotated[list[str]|None, typer.Argument(help='names of models; none lists them')]=None, # names of models; none lists them
@@ -89,7 +89,7 @@ def fetch(
     for name in names or (): print(fetch_weights(name))
     if not names: print('\n'.join(f'{k:30}{w.note}' for k, w in WEIGHTS.items()))
 
-# %% ../nbs/15_cli.ipynb #3b34531c
+# %% ../nbs/15_cli.ipynb #70452cf3
 @app.command()
 def serve(
     name:Annotated[str, typer.Argument(help='a name that `psi fetch` knows, or a GGUF file')], # which model
@@ -105,7 +105,7 @@ def serve(
         try: threading.Event().wait()
         except KeyboardInterrupt: print('stopped')
 
-# %% ../nbs/15_cli.ipynb #331b3612
+# %% ../nbs/15_cli.ipynb #adc760b4
 def main():
     "The `psi` command"
     try: app()

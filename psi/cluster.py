@@ -6,7 +6,7 @@
 __all__ = ['FORMS', 'embed', 'n_numbers', 'dims', 'fit_mixtures', 'choose', 'project', 'passing', 'tidy', 'Clustering',
            'soft_cluster', 'together', 'agreement', 'stability', 'cluster']
 
-# %% ../nbs/07_cluster.ipynb #cb89d849
+# %% ../nbs/07_cluster.ipynb #262a7408
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ import numpy as np
 from fastcore.basics import patch
 from .core import ConfigError, DataError, Principle
 
-# %% ../nbs/07_cluster.ipynb #5c078415
+# %% ../nbs/07_cluster.ipynb #8369f29e
 @lru_cache(1)
 def _encoder(name:str):
     "The sentence-transformers model `name`, from this machine's disk, loaded once"
@@ -32,7 +32,7 @@ def _encoder(name:str):
     finally:
         if bars: logging.enable_progress_bar()
 
-# %% ../nbs/07_cluster.ipynb #29e7d232
+# %% ../nbs/07_cluster.ipynb #3e1e409a
 def embed(
     texts:Iterable[str], # n sentences; none raises `DataError`
     embedder='all-mpnet-base-v2', # a name that `psi.local.fetch` knows or a folder; or an object with sentence-transformers' `encode`; or a function, texts -> rows
@@ -52,7 +52,7 @@ def embed(
     at = {t:i for i, t in enumerate(each)}
     return (rows/size)[[at[t] for t in texts]]
 
-# %% ../nbs/07_cluster.ipynb #f4e485da
+# %% ../nbs/07_cluster.ipynb #5a1365e0
 FORMS = dict( # forms of the covariances, and the numbers each takes for k clusters in d dimensions
     spherical=lambda k, d: k,             # a radius for each cluster
     diag=lambda k, d: k*d,                # a width for each cluster and dimension
@@ -67,7 +67,7 @@ def n_numbers(
     "How many numbers a mixture learns"
     return k*d + (k - 1) + FORMS[form](k, d)
 
-# %% ../nbs/07_cluster.ipynb #22dd7cbe
+# %% ../nbs/07_cluster.ipynb #38e4bc70
 @contextmanager
 def _steady():
     "The libraries below without warnings, their linear algebra on one thread"
@@ -77,7 +77,7 @@ def _steady():
         for kind in (UserWarning, FutureWarning, DeprecationWarning): warnings.simplefilter('ignore', kind)
         yield
 
-# %% ../nbs/07_cluster.ipynb #f9fa3d9e
+# %% ../nbs/07_cluster.ipynb #36838d97
 def dims(
     n:int,       # points
     most:int=10, # never more; RAPTOR always takes 10
@@ -85,7 +85,7 @@ def dims(
     "How many dimensions n points can bear"
     return max(1, min(most, n - 1, int(np.ceil(n**.25))))
 
-# %% ../nbs/07_cluster.ipynb #f69590b1
+# %% ../nbs/07_cluster.ipynb #d4dfcf15
 @_steady()
 def fit_mixtures(
     points:np.ndarray, # (n, d)
@@ -108,7 +108,7 @@ def fit_mixtures(
             if bic < best: best, at = bic, k
     return fits
 
-# %% ../nbs/07_cluster.ipynb #a5e1b2e9
+# %% ../nbs/07_cluster.ipynb #77a078cd
 def choose(
     fits:list[tuple],  # what `fit_mixtures` gave
     evidence:float=2., # how much lower BIC must be than with one cluster; 0 takes the lowest
@@ -117,7 +117,7 @@ def choose(
     best, one = (min(group, key=lambda f: f[:3]) for group in (fits, [f for f in fits if f[1] == 1]))
     return best if one[0] - best[0] >= evidence else one
 
-# %% ../nbs/07_cluster.ipynb #ad9167ae
+# %% ../nbs/07_cluster.ipynb #2122d1bf
 @_steady()
 def project(
     vectors:np.ndarray, # (n, d) rows of length 1
@@ -134,7 +134,7 @@ def project(
     u = u*np.sign(u[np.abs(u).argmax(0), np.arange(len(s))])     # of the two mirror images, always the same
     return np.pad((u*s)[:, :dim], ((0, 0), (0, max(0, dim - len(s)))))
 
-# %% ../nbs/07_cluster.ipynb #91b3d4f3
+# %% ../nbs/07_cluster.ipynb #e2df263b
 def passing(
     weights:np.ndarray,  # (n, k) probabilities
     threshold:float=.1,  # what a member's weight must reach
@@ -142,7 +142,7 @@ def passing(
     "Who is a member of which cluster"
     return (weights >= threshold) | (np.arange(weights.shape[1]) == weights.argmax(1)[:, None])
 
-# %% ../nbs/07_cluster.ipynb #3fb6d4dd
+# %% ../nbs/07_cluster.ipynb #8b22eae0
 def tidy(
     weights:np.ndarray,  # (n, k) products of probabilities
     threshold:float=.1,  # below it a weight becomes 0
@@ -155,7 +155,7 @@ def tidy(
     order = sorted(kept, key=lambda m: (-kept[m].sum().round(9), m))
     return np.stack([kept[m] for m in order], axis=1)
 
-# %% ../nbs/07_cluster.ipynb #2581c688
+# %% ../nbs/07_cluster.ipynb #7f17627f
 @dataclass(frozen=True, eq=False)
 class Clustering:
     "Soft clusters P^C of low-level principles (section 4.1)"
@@ -170,7 +170,7 @@ class Clustering:
 
     def __len__(self): return self.memberships.shape[1]
 
-# %% ../nbs/07_cluster.ipynb #ad1261d3
+# %% ../nbs/07_cluster.ipynb #73a4f6eb
 @patch
 def members(self:Clustering,
     j:int, # a cluster, 0 is the one with most weight
@@ -184,7 +184,7 @@ def shared(self:Clustering) -> list[int]: # positions of the principles
     "Principles that are in more than one cluster"
     return np.flatnonzero((self.memberships > 0).sum(1) > 1).tolist()
 
-# %% ../nbs/07_cluster.ipynb #2d95cbc5
+# %% ../nbs/07_cluster.ipynb #329dee90
 def _level(
     vectors:np.ndarray, # (n, d)
     level:str,          # a name for the records
@@ -198,7 +198,7 @@ def _level(
     best = choose(fits, s['evidence'])
     return best[3], [dict(level=level, n=n, d=d, form=f[2], k=f[1], bic=f[0], chosen=f is best) for f in fits]
 
-# %% ../nbs/07_cluster.ipynb #fb9d2a93
+# %% ../nbs/07_cluster.ipynb #116fe261
 def _two_levels(
     vectors:np.ndarray, # (n, d) distinct rows
     settings:dict,      # those of `soft_cluster`
@@ -215,7 +215,7 @@ def _two_levels(
         bic += tried
     return np.hstack(weights), bic
 
-# %% ../nbs/07_cluster.ipynb #5313d96d
+# %% ../nbs/07_cluster.ipynb #77590519
 def _checked(vectors, s:dict) -> np.ndarray:
     "`vectors` as an array that can be clustered, or the reason why not"
     vectors = np.asarray(vectors)
@@ -227,7 +227,7 @@ def _checked(vectors, s:dict) -> np.ndarray:
         if s[name] < least: raise ConfigError(f'{name}={s[name]}: {least} or more is needed')
     return vectors
 
-# %% ../nbs/07_cluster.ipynb #cd3cbe75
+# %% ../nbs/07_cluster.ipynb #1d5bcdc2
 def soft_cluster(
     vectors:np.ndarray,  # (n, d), rows of length 1 as `embed` gives them; n = 1 will do
     threshold:float=.1,  # weight that makes a member (RAPTOR's)
@@ -249,7 +249,7 @@ def soft_cluster(
     nearest = np.where(m > 0, vectors @ (m.T @ vectors).T, -np.inf).argmax(0)
     return Clustering(m, tuple(nearest.tolist()), tuple(bic), s, xy=at)
 
-# %% ../nbs/07_cluster.ipynb #6039f9b7
+# %% ../nbs/07_cluster.ipynb #6433bf6c
 @patch
 def to_dict(self:Clustering) -> dict: # of JSON's own types; numbers survive exactly
     "What clusters.json holds"
@@ -267,7 +267,7 @@ def from_dict(cls:Clustering,
     return cls(m, tuple(c['center'] for c in d['clusters']), tuple(d['bic']), d['settings'], d['stability'],
         None if d['xy'] is None else np.array(d['xy'], dtype=float), tuple(d['texts']), tuple(d['ids']))
 
-# %% ../nbs/07_cluster.ipynb #bc37fc8d
+# %% ../nbs/07_cluster.ipynb #575c27e0
 def together(
     memberships:np.ndarray, # (n, N)
 ) -> np.ndarray:            # (n (n-1)/2,) in [0, 1], the pairs in the order of `np.triu_indices`
@@ -287,7 +287,7 @@ def agreement(
     by_luck = (b*(2*below - len(low)) + sums[-1] - 2*sums[below]).mean()/len(low)    # |a - b|, every a with every b
     return float(1 - np.abs(a - b).mean()/by_luck)
 
-# %% ../nbs/07_cluster.ipynb #a25d7f22
+# %% ../nbs/07_cluster.ipynb #6c106606
 def stability(
     vectors:np.ndarray,     # (n, d), rows of length 1
     seeds:Iterable[int]=range(5), # one run for each, two or more
@@ -307,7 +307,7 @@ def stability(
         return agreement(a[1][i], b[1][j])
     return float(np.mean([compare(a, b) for a, b in combinations(runs, 2)]))
 
-# %% ../nbs/07_cluster.ipynb #8704d50d
+# %% ../nbs/07_cluster.ipynb #b1c0f98e
 def cluster(
     principles:Sequence[Principle], # P^L, as `reflect` gives them; plain strings will do
     embedder='all-mpnet-base-v2',   # as in `embed`
@@ -325,7 +325,7 @@ def cluster(
     stable = stability(vectors, range(seed, seed + seeds), **kw) if seeds else None
     return replace(found, texts=tuple(texts), ids=ids, stability=stable)
 
-# %% ../nbs/07_cluster.ipynb #cbba0351
+# %% ../nbs/07_cluster.ipynb #4d3f59bf
 @patch
 def _repr_markdown_(self:Clustering):
     n, both = len(self.memberships), set(self.shared)
@@ -337,7 +337,7 @@ def _repr_markdown_(self:Clustering):
         rows.append(f'| {j} | {len(i)} | {len(both & set(i))} | {self.memberships[:, j].sum():.1f} | {text[:110]}{"…" if len(text) > 110 else ""} |')
     return '\n'.join(rows)
 
-# %% ../nbs/07_cluster.ipynb #073b2e4b
+# %% ../nbs/07_cluster.ipynb #fd274660
 _COLOURS = '#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9 #7f7f7f'.split()    # Okabe and Ito's: different for colour-blind eyes too
 
 @patch
@@ -358,7 +358,7 @@ def plot(self:Clustering,
     ax.set(xticks=[], yticks=[], title=f'{len(top)} principles, {len(self)} clusters, {len(self.shared)} in more than one')
     return ax
 
-# %% ../nbs/07_cluster.ipynb #549df0c1
+# %% ../nbs/07_cluster.ipynb #838de9a2
 @patch
 def plot_bic(self:Clustering,
     level:str='global', # or 'local 0' and so on: which fit to show

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['task_request', 'Generated', 'collect', 'waterfall', 'waterfall_table', 'expand']
 
-# %% ../nbs/05_expand.ipynb #c00d44d0
+# %% ../nbs/05_expand.ipynb #53adf3f7
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from .core import Instance, Dropped, Origin, ConfigError, EngineError, generator
 from .lm import LM, Request, Reply, progress
 from .prompts import generate_prompt, generate_stop, parse_instances
 
-# %% ../nbs/05_expand.ipynb #9b07f30b
+# %% ../nbs/05_expand.ipynb #9c3999b8
 def task_request(
     i:int,    # index of the request
     lm:LM,    # its mode shapes the prompt
@@ -34,7 +34,7 @@ def task_request(
     return (Request(prompt, stage, i, rng.randrange(2**31), tuple(generate_stop(per_request))),
             (*(p.id for p in principles), *(x.id for x in shown)))
 
-# %% ../nbs/05_expand.ipynb #bbf0d2d0
+# %% ../nbs/05_expand.ipynb #8f4e9626
 @dataclass(frozen=True)
 class Generated:
     "What a generating stage made: the kept, the dropped, and how many replies were read for it"
@@ -42,14 +42,14 @@ class Generated:
     dropped:list[Dropped]    # every other candidate, with its reason
     requests:int             # replies that were read
 
-# %% ../nbs/05_expand.ipynb #3597432b
+# %% ../nbs/05_expand.ipynb #f7e0fb64
 def _candidates(reply:Reply, r:Request, parents:tuple[str, ...], opened:str) -> list[Instance|Dropped]:
     "The tasks in a reply, each with its origin"
     found = [Dropped('request refused', reply.error)] if reply.error else parse_instances(reply.text, opened if reply.text else '', reply.finished) or [Dropped('empty reply')]
     origins = [Origin(r.stage, r.index, j, parents) for j in range(len(found))]
     return [replace(x, origin=o, **({'instance': replace(x.instance, origin=o)} if getattr(x, 'instance', None) else {})) for x, o in zip(found, origins)]
 
-# %% ../nbs/05_expand.ipynb #f862960b
+# %% ../nbs/05_expand.ipynb #e95e1d47
 def collect(
     lm:LM, # M_g
     ask:Callable[[int], tuple[Request, tuple[str, ...]]], # index -> request and the ids that it shows
@@ -74,14 +74,14 @@ def collect(
             if len(kept) == n: return Generated(kept, dropped, r.index + 1)
             if idle == patience: raise EngineError(_barren(stage, kept, dropped, n, patience))
 
-# %% ../nbs/05_expand.ipynb #3c7cb39e
+# %% ../nbs/05_expand.ipynb #bd790e46
 def _barren(stage:str, kept:list, dropped:list[Dropped], n:int, patience:int) -> str:
     "What to say when nothing comes any more"
     why = ', '.join(f'{k} {v}' for k, v in Counter(d.reason for d in dropped if d.origin).most_common(3))
     return (f"{stage}: {patience} requests in a row gave nothing to keep, {len(kept)} of {n} so far (dropped: {why}); "
             "try a larger model, mode = 'completion', other sampling, or fewer instances")
 
-# %% ../nbs/05_expand.ipynb #c66f37fc
+# %% ../nbs/05_expand.ipynb #caccb39a
 def waterfall(
     instances:Sequence[Instance], # kept
     dropped:Sequence[Dropped],    # not kept
@@ -90,7 +90,7 @@ def waterfall(
     reasons = Counter(d.reason for d in dropped)
     return {'candidates': len(instances) + len(dropped), **dict(reasons.most_common()), 'kept': len(instances)}
 
-# %% ../nbs/05_expand.ipynb #a3601020
+# %% ../nbs/05_expand.ipynb #bc248185
 def waterfall_table(
     counts:dict[str, int], # what `waterfall` gave
 ) -> str: # Markdown
@@ -99,13 +99,13 @@ def waterfall_table(
     row = lambda name, v: f'| {name} | {v} | {v/total:.0%} | `{"█" * round(24*v/total) or "▏"}` |'
     return '| | | | |\n|---|--:|--:|:--|\n' + '\n'.join(row(f'**{k}**' if k in ('candidates', 'kept') else f'− {k}', v) for k, v in counts.items())
 
-# %% ../nbs/05_expand.ipynb #3d6ec0bd
+# %% ../nbs/05_expand.ipynb #9b837f4b
 @patch
 def _repr_markdown_(self:Generated) -> str:
     "The waterfall"
     return waterfall_table(waterfall(self.instances, self.dropped)) + f'\n\n{self.requests} requests'
 
-# %% ../nbs/05_expand.ipynb #922e18f6
+# %% ../nbs/05_expand.ipynb #39e43069
 def expand(
     lm:LM, # M_g
     seeds:Sequence[Instance], # D_seed

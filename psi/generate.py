@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BLOCKED', 'quality', 'RougeFilter', 'generate']
 
-# %% ../nbs/10_generate.ipynb #f44a61ce
+# %% ../nbs/10_generate.ipynb #6cc75e94
 import re, string
 from collections.abc import Sequence
 from fastcore.basics import patch
@@ -13,11 +13,11 @@ from .core import Instance, Principle, Dropped, ConfigError
 from .expand import Generated, collect, task_request
 from .lm import LM
 
-# %% ../nbs/10_generate.ipynb #5d19e4ac
+# %% ../nbs/10_generate.ipynb #6c3026c4
 BLOCKED = ('image', 'images', 'graph', 'graphs', 'picture', 'pictures', 'file', 'files', 'map', 'maps', 'draw', 'plot', 'go to',
            'video', 'audio', 'music', 'flowchart', 'diagram') # words that ask for more than text
 
-# %% ../nbs/10_generate.ipynb #571b49bc
+# %% ../nbs/10_generate.ipynb #b02fbdc4
 def quality(
     x:Instance, # a candidate
 ) -> tuple[str, str]|None: # reason and detail of the drop; None for a usable one
@@ -30,7 +30,7 @@ def quality(
     if text.startswith('Write a program'): return 'bad start', 'Write a program'
     if text[0] in string.punctuation or not text[0].isascii(): return 'bad start', text[0]
 
-# %% ../nbs/10_generate.ipynb #a59dec09
+# %% ../nbs/10_generate.ipynb #c9112956
 class RougeFilter:
     "Alpaca's rule: nothing too similar to what is there already"
     def __init__(self,
@@ -44,7 +44,7 @@ class RougeFilter:
 
     def add(self, x:Instance): self.pool.append((x, self.tokenize(x.instruction)))
 
-# %% ../nbs/10_generate.ipynb #af4e5365
+# %% ../nbs/10_generate.ipynb #7c756721
 @patch
 def nearest(self:RougeFilter,
     x:Instance, # a candidate
@@ -56,7 +56,7 @@ def nearest(self:RougeFilter,
     best = max(range(len(scores)), key=scores.__getitem__, default=None)
     return (scores[best], self.pool[best][0]) if best is not None else (0., None)
 
-# %% ../nbs/10_generate.ipynb #0d635030
+# %% ../nbs/10_generate.ipynb #cff89168
 @patch
 def __call__(self:RougeFilter,
     x:Instance, # a candidate
@@ -66,7 +66,7 @@ def __call__(self:RougeFilter,
     if score > self.threshold: return Dropped('too similar', f'ROUGE-L {score:.2f}', instance=x, origin=x.origin, score=score, nearest=near.id, nearest_text=near.instruction)
     self.add(x)
 
-# %% ../nbs/10_generate.ipynb #330f45fb
+# %% ../nbs/10_generate.ipynb #2660ca3c
 def generate(
     lm:LM, # M_g
     principles:Sequence[Principle], # P^H; none gives Alpaca's self-instruct with M_g

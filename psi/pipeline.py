@@ -6,7 +6,7 @@
 __all__ = ['SCALES', 'STAGES', 'ModelConfig', 'ExpandConfig', 'ReflectConfig', 'ClusterConfig', 'GenerateConfig', 'Config',
            'read_config', 'to_toml', 'config_template', 'make_lm', 'given_principles', 'run', 'Run']
 
-# %% ../nbs/14_pipeline.ipynb #5bce9c25
+# %% ../nbs/14_pipeline.ipynb #bc504157
 import json, os, re, sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -29,11 +29,11 @@ from .generate import generate
 try: import tomllib
 except ImportError: import tomli as tomllib   # Python 3.10
 
-# %% ../nbs/14_pipeline.ipynb #c7eea1a7
+# %% ../nbs/14_pipeline.ipynb #aa41aad2
 class _Table(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True)
 
-# %% ../nbs/14_pipeline.ipynb #d13d26a9
+# %% ../nbs/14_pipeline.ipynb #1920bf9d
 class ModelConfig(_Table):
     "A model: which, where, how it is asked"
     model:str = Field('qwen2.5-coder-0.5b-instruct', description='a name that `psi fetch` knows, a path to a GGUF file, or the name at base_url')
@@ -46,7 +46,7 @@ class ModelConfig(_Table):
     retries:int = Field(5, ge=0, description='tries again after a failure that may pass')
     sampling:dict = Field(default_factory=dict, description='sent with each request: temperature, top_p, max_tokens, ...')
 
-# %% ../nbs/14_pipeline.ipynb #c8609d36
+# %% ../nbs/14_pipeline.ipynb #883a9e7f
 class ExpandConfig(_Table):
     "D_seed -> D_initial (Eq. 1)"
     n:int = Field(200, ge=1, description='size of D_initial: more than the seeds, at least reflect.T x reflect.size')
@@ -59,7 +59,7 @@ class ReflectConfig(_Table):
     T:int = Field(10, ge=1, description='number of subsets')
     size:int = Field(10, ge=1, description='instances in each')
 
-# %% ../nbs/14_pipeline.ipynb #53ca2b7a
+# %% ../nbs/14_pipeline.ipynb #fa22baff
 class ClusterConfig(_Table):
     "low-level principles -> soft clusters (section 4.1, A.7)"
     embedder:str = Field('all-mpnet-base-v2', description='a sentence-transformers model: a name that `psi fetch` knows, or a folder')
@@ -77,7 +77,7 @@ class GenerateConfig(_Table):
     threshold:float = Field(.7, ge=0, le=1, description='ROUGE-L F1 with anything kept before, above which a candidate is dropped')
     patience:int = Field(20, ge=1, description='requests in a row that may yield nothing')
 
-# %% ../nbs/14_pipeline.ipynb #30a34f35
+# %% ../nbs/14_pipeline.ipynb #f0577ea5
 class Config(_Table):
     "A whole run"
     name:str = Field('run', pattern=r'^[\w][\w.-]*$', description='the run is kept in runs/NAME')
@@ -90,7 +90,7 @@ class Config(_Table):
     cluster:ClusterConfig = ClusterConfig()
     generate:GenerateConfig = GenerateConfig()
 
-# %% ../nbs/14_pipeline.ipynb #6705a08b
+# %% ../nbs/14_pipeline.ipynb #c16007e1
 def _line(text:str, loc:Sequence) -> int|None:
     "The line of a TOML file where a setting stands, from 1"
     table = []
@@ -101,14 +101,14 @@ def _line(text:str, loc:Sequence) -> int|None:
             if list(map(str, loc))[:len(here)] == here: return i
         if table and m and table == list(map(str, loc)): return i
 
-# %% ../nbs/14_pipeline.ipynb #cfa84f1f
+# %% ../nbs/14_pipeline.ipynb #87db4080
 def _fields_of(loc:Sequence) -> dict:
     "The settings that may stand in the table of a config at `loc`"
     model = Config
     for key in loc: model = getattr(model.model_fields.get(key), 'annotation', None) if isinstance(model, type) and issubclass(model, BaseModel) else None
     return getattr(model, 'model_fields', {})
 
-# %% ../nbs/14_pipeline.ipynb #0a4ce728
+# %% ../nbs/14_pipeline.ipynb #1e29653b
 def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
     "The first complaint of pydantic, in one line: the place, the setting, its value, what is allowed"
     x = e.errors()[0]
@@ -119,7 +119,7 @@ def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
         return ConfigError(f'{where(loc)}: unknown setting {key}; ' + (f'did you mean {near[0]}? ' if near else '') + f'allowed: {", ".join(known)}')
     return ConfigError(f'{where(loc)}: {key} is {x["input"]!r}; {x["msg"][0].lower() + x["msg"][1:]}')
 
-# %% ../nbs/14_pipeline.ipynb #5fae7fba
+# %% ../nbs/14_pipeline.ipynb #cb2056b4
 def _put(d:dict, assignment:str):
     "Apply one KEY=VALUE; the value is read as TOML, or taken as text"
     key, eq, value = assignment.partition('=')
@@ -130,12 +130,12 @@ def _put(d:dict, assignment:str):
     for k in path: d = d.setdefault(k, {}) if isinstance(d, dict) else {}
     if isinstance(d, dict): d[last] = value
 
-# %% ../nbs/14_pipeline.ipynb #523b1485
+# %% ../nbs/14_pipeline.ipynb #1e515c80
 def _deep(base:dict, over:dict) -> dict:
     "`base` with the settings of `over`, table by table"
     return base | {k: _deep(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in over.items()}
 
-# %% ../nbs/14_pipeline.ipynb #9cc63e59
+# %% ../nbs/14_pipeline.ipynb #2f525736
 def read_config(
     path:str|os.PathLike|None=None, # a TOML file; None takes the defaults
     sets:Iterable[str]=(), # 'generate.n=100' and the like, applied on top
@@ -158,13 +158,13 @@ def read_config(
     try: return Config(**d)
     except ValidationError as e: raise _explain(e, where) from None
 
-# %% ../nbs/14_pipeline.ipynb #452e6170
+# %% ../nbs/14_pipeline.ipynb #f83d5562
 def _defaults(d:dict) -> dict:
     "The defaults of the tables that a config touches; sampling stands as a whole"
     base = Config().model_dump()
     return {k: {a: b for a, b in base[k].items() if not (a == 'sampling' and 'sampling' in d[k])} for k in d if isinstance(base.get(k), dict) and isinstance(d[k], dict)}
 
-# %% ../nbs/14_pipeline.ipynb #4efc5be8
+# %% ../nbs/14_pipeline.ipynb #fa8706d4
 SCALES = { # three sizes of the same method: what differs from the defaults
 'demo':   dict(name='demo', M_g=dict(sampling=dict(temperature=.8, top_p=.95, max_tokens=700)), expand=dict(n=40, per_request=10),
                reflect=dict(T=8, size=5), generate=dict(n=40, per_request=10)),
@@ -173,13 +173,13 @@ SCALES = { # three sizes of the same method: what differs from the defaults
                M_g=dict(model='HuggingFaceH4/zephyr-7b-beta', base_url='http://localhost:8000/v1', concurrency=64, sampling=dict(temperature=.8, top_p=.95, max_tokens=2500))),
 }
 
-# %% ../nbs/14_pipeline.ipynb #26b175d0
+# %% ../nbs/14_pipeline.ipynb #4386b903
 def _toml(v) -> str:
     "A value as TOML"
     if isinstance(v, dict): return '{' + ', '.join(f'{k} = {_toml(w)}' for k, w in v.items()) + '}'
     return json.dumps(v, ensure_ascii=False) if isinstance(v, str | bool) else str(v)
 
-# %% ../nbs/14_pipeline.ipynb #86365801
+# %% ../nbs/14_pipeline.ipynb #c7bb1a4a
 def to_toml(
     config:Config, # any
     comments:bool=False, # with what each setting means
@@ -194,7 +194,7 @@ def to_toml(
         out += ['', f'[{k}]' + (f'  # {about}' if comments else ''), *(line(a, getattr(table, a), b) for a, b in type(table).model_fields.items())]
     return '\n'.join(out) + '\n'
 
-# %% ../nbs/14_pipeline.ipynb #269ba789
+# %% ../nbs/14_pipeline.ipynb #46b77bfc
 def config_template(
     scale:str='laptop', # one of `SCALES`
 ) -> str: # TOML with comments
@@ -202,7 +202,7 @@ def config_template(
     if scale not in SCALES: raise ConfigError(f'unknown scale {scale!r}; it is one of {", ".join(SCALES)}')
     return to_toml(Config(**_deep(Config().model_dump(), SCALES[scale])), comments=True)
 
-# %% ../nbs/14_pipeline.ipynb #a1c7f6e5
+# %% ../nbs/14_pipeline.ipynb #72cacb0b
 def make_lm(
     m:ModelConfig, # one of the config's models
     journal:Journal|None=None, # where replies are kept
@@ -213,7 +213,7 @@ def make_lm(
     weights = WEIGHTS[m.model].sha256 if m.model in WEIGHTS else ''
     return LM(m.model, url, m.mode, m.concurrency, journal, os.environ.get(m.api_key_env), m.timeout, m.retries, weights, **m.sampling)
 
-# %% ../nbs/14_pipeline.ipynb #1821d48b
+# %% ../nbs/14_pipeline.ipynb #6d813fa9
 _where_not_what = {'name', 'base_url', 'api_key_env', 'concurrency', 'context', 'timeout', 'retries', 'patience'}
 
 def _flat(d:dict, prefix:str='') -> dict:
@@ -224,7 +224,7 @@ def _flat(d:dict, prefix:str='') -> dict:
         out |= _flat(v, f'{prefix}{k}.') if isinstance(v, dict) and k != 'sampling' else {f'{prefix}{k}': v}
     return out
 
-# %% ../nbs/14_pipeline.ipynb #d772186c
+# %% ../nbs/14_pipeline.ipynb #a8650e65
 def _hash(*what) -> str: return sha256(json.dumps(what, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 def _weights(config:Config) -> dict:
@@ -232,7 +232,7 @@ def _weights(config:Config) -> dict:
     names = dict(M_L=config.M_L.model, M_g=config.M_g.model, embedder=config.cluster.embedder)
     return {k: WEIGHTS[n].sha256 for k, n in names.items() if n in WEIGHTS}
 
-# %% ../nbs/14_pipeline.ipynb #ff0221cf
+# %% ../nbs/14_pipeline.ipynb #94aeb299
 def _versions() -> dict:
     "The versions that the data may depend on"
     from importlib.metadata import PackageNotFoundError, version
@@ -242,7 +242,7 @@ def _versions() -> dict:
     return {'python': '.'.join(map(str, sys.version_info[:3])),
             **{k: of(k) for k in ('psi', 'openai', 'xllamacpp', 'sentence-transformers', 'transformers', 'torch', 'umap-learn', 'scikit-learn', 'numpy')}}
 
-# %% ../nbs/14_pipeline.ipynb #41f75c4b
+# %% ../nbs/14_pipeline.ipynb #2d0039c5
 def _claim(folder:Path, config:Config, seeds:Sequence[Instance]) -> dict:
     "The manifest of this run: the one in the folder if it is the same run, a new one if there is none, else an error"
     want, path = _flat(config.model_dump()) | {'seeds': _hash([(x.id, x.instruction, x.input, x.output) for x in seeds])}, folder/'manifest.json'
@@ -258,10 +258,10 @@ def _claim(folder:Path, config:Config, seeds:Sequence[Instance]) -> dict:
             raise ConfigError(f'{folder}: holds another run ({what}); set it back, or give this run another name')
     return have
 
-# %% ../nbs/14_pipeline.ipynb #88b5431f
+# %% ../nbs/14_pipeline.ipynb #b21420af
 STAGES = 'expand', 'reflect', 'cluster', 'summarize', 'generate' # in their order
 
-# %% ../nbs/14_pipeline.ipynb #e1c08204
+# %% ../nbs/14_pipeline.ipynb #23d65c6b
 class _Work:
     "A run at work"
     def __init__(self, folder:Path, config:Config, said:Callable[[str], None]):
@@ -282,7 +282,7 @@ class _Work:
     def close(self):
         self.M_L.close(); self.M_g.close(); self.journal.close()
 
-# %% ../nbs/14_pipeline.ipynb #efb5589e
+# %% ../nbs/14_pipeline.ipynb #8ba79177
 @patch
 def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Callable):
     "The result of a stage: read back where it is done, else made, written and noted"
@@ -298,14 +298,14 @@ def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Calla
     self.said(f'{name}: {len(result)} {"clusters" if name == "cluster" else "instances" if isinstance(result[0], Instance) else "principles"}' + (f', {len(dropped)} dropped' if dropped else ''))
     return result
 
-# %% ../nbs/14_pipeline.ipynb #1ee27d9a
+# %% ../nbs/14_pipeline.ipynb #c32567ac
 @patch
 def records(self:_Work, name:str, file:str, cls:type, inputs, make:Callable) -> list:
     "A stage whose result is one file of records"
     path = self.folder/file
     return self.stage(name, [x.id for x in inputs], make, lambda xs: write_records(path, xs), lambda: read_records(path, cls))
 
-# %% ../nbs/14_pipeline.ipynb #ff8f1fc6
+# %% ../nbs/14_pipeline.ipynb #a4860aa7
 @patch
 def initial(self:_Work) -> list[Instance]:
     "Eq. 1"
@@ -320,7 +320,7 @@ def low(self:_Work, initial:list[Instance]) -> list[Principle]:
     "Eq. 2"
     return self.records('reflect', 'principles_low.jsonl', Principle, initial, lambda: reflect(self.M_L, initial, **self.config.reflect.model_dump(), seed=self.config.seed))
 
-# %% ../nbs/14_pipeline.ipynb #b633e904
+# %% ../nbs/14_pipeline.ipynb #de322553
 @patch
 def clusters(self:_Work, low:list[Principle]) -> Clustering:
     "Section 4.1"
@@ -340,7 +340,7 @@ def high(self:_Work, low:list[Principle], clusters:Clustering) -> list[Principle
         return found
     return self.records('summarize', 'principles.jsonl', Principle, low, make)
 
-# %% ../nbs/14_pipeline.ipynb #0d6895a9
+# %% ../nbs/14_pipeline.ipynb #3759e751
 @patch
 def data(self:_Work, high:list[Principle]) -> list[Instance]:
     "Eq. 4"
@@ -350,7 +350,7 @@ def data(self:_Work, high:list[Principle]) -> list[Instance]:
         return g.instances, g.dropped
     return self.records('generate', 'instances.jsonl', Instance, high, make)
 
-# %% ../nbs/14_pipeline.ipynb #fcf6276f
+# %% ../nbs/14_pipeline.ipynb #99fd4c7a
 def given_principles(
     source:str, # 'none', a name of `LEARNED`, a .jsonl of principles, or a text file with one a line
 ) -> list[Principle]:
@@ -364,7 +364,7 @@ def given_principles(
     if not found: raise DataError(f'{path}: holds no principles; write one a line')
     return found
 
-# %% ../nbs/14_pipeline.ipynb #2db9bb32
+# %% ../nbs/14_pipeline.ipynb #ba9086f6
 def _stages(work:_Work, until:str):
     "The stages up to `until`"
     source = work.config.generate.principles
@@ -380,7 +380,7 @@ def _stages(work:_Work, until:str):
         if until == 'summarize': return
     work.data(high)
 
-# %% ../nbs/14_pipeline.ipynb #5313d13a
+# %% ../nbs/14_pipeline.ipynb #8fcec6e9
 def run(
     config:Config, # what to do
     until:str='generate', # the last stage to run, one of `STAGES`
@@ -402,7 +402,7 @@ def run(
         finally: work.close()
     return Run(folder)
 
-# %% ../nbs/14_pipeline.ipynb #cc4f916f
+# %% ../nbs/14_pipeline.ipynb #53c59976
 class Run:
     "What a run folder holds"
     def __init__(self,
@@ -427,21 +427,21 @@ class Run:
     @cached_property
     def dropped(self) -> list[Dropped]: return self._read('dropped.jsonl', Dropped)
 
-# %% ../nbs/14_pipeline.ipynb #1a46edd1
+# %% ../nbs/14_pipeline.ipynb #2e850184
 @patch(as_prop=True)
 def clusters(self:Run) -> Clustering|None:
     "P^C, once it is there"
     path = self.folder/'clusters.json'
     return Clustering.from_dict(json.loads(path.read_text())) if path.exists() else None
 
-# %% ../nbs/14_pipeline.ipynb #bdd7585d
+# %% ../nbs/14_pipeline.ipynb #37458e8b
 @patch
 def journal(self:Run) -> Journal:
     "Every call to a model; close it after use"
     if not (path := self.folder/'journal.sqlite').exists(): raise DataError(f'{path}: this run has asked no model yet')
     return Journal(path)
 
-# %% ../nbs/14_pipeline.ipynb #18a66317
+# %% ../nbs/14_pipeline.ipynb #0e4e49e1
 @patch
 def cost(self:Run) -> str: # Markdown
     "What each stage has asked and taken, from the journal"
@@ -449,7 +449,7 @@ def cost(self:Run) -> str: # Markdown
     try: return journal._repr_markdown_()
     finally: journal.close()
 
-# %% ../nbs/14_pipeline.ipynb #3df03315
+# %% ../nbs/14_pipeline.ipynb #cb18d4cc
 @patch
 def waterfall(self:Run,
     stage:str='generate', # 'generate' or 'expand'
@@ -457,7 +457,7 @@ def waterfall(self:Run,
     "What became of every candidate of a stage"
     return waterfall(self.instances if stage == 'generate' else self.initial, [d for d in self.dropped if d.origin.stage == stage])
 
-# %% ../nbs/14_pipeline.ipynb #dfa29175
+# %% ../nbs/14_pipeline.ipynb #db54b3d0
 @patch(as_prop=True)
 def _all(self:Run) -> dict[str, list]:
     "All records by id"
@@ -465,7 +465,7 @@ def _all(self:Run) -> dict[str, list]:
     for x in (*self.seeds, *self.initial, *self.low, *self.principles, *self.instances): out[x.id].append(x)
     return out
 
-# %% ../nbs/14_pipeline.ipynb #9066f9ce
+# %% ../nbs/14_pipeline.ipynb #615162e3
 def _parents(x) -> tuple[str, ...]: return x.origin.parents if x.origin else ()
 
 def _walk(start:str, steps:Callable[[str], Iterable[str]]) -> list[str]:
@@ -476,7 +476,7 @@ def _walk(start:str, steps:Callable[[str], Iterable[str]]) -> list[str]:
             if i not in seen: seen[i] = None; todo.append(i)
     return list(seen)[1:]
 
-# %% ../nbs/14_pipeline.ipynb #8306b28c
+# %% ../nbs/14_pipeline.ipynb #162b11af
 @patch
 def ancestors(self:Run,
     id:str, # of any record
@@ -486,7 +486,7 @@ def ancestors(self:Run,
     if id not in known: raise DataError(f'{id}: no record of {self.folder} has this id')
     return [x for i in _walk(id, lambda i: [p for x in known.get(i, []) for p in _parents(x)]) for x in known.get(i, [])]
 
-# %% ../nbs/14_pipeline.ipynb #cabec5ca
+# %% ../nbs/14_pipeline.ipynb #dc3f5656
 @patch
 def descendants(self:Run,
     id:str, # of any record
@@ -498,7 +498,7 @@ def descendants(self:Run,
         for p in _parents(x): children[p].append(x.id)
     return [x for i in _walk(id, lambda i: children[i]) for x in known[i]]
 
-# %% ../nbs/14_pipeline.ipynb #8ef926d0
+# %% ../nbs/14_pipeline.ipynb #27f3e97c
 @patch
 def _repr_markdown_(self:Run) -> str:
     "Where the run stands: counts, waterfalls, principles"

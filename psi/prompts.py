@@ -7,12 +7,12 @@ __all__ = ['I_p', 'I_h', 'I_g', 'I_s', 'LEARNED', 'show_instances', 'reflect_pro
            'show_tasks', 'generate_prompt', 'generate_stop', 'parse_instances', 'parse_principles', 'parse_principle',
            'learned_principles']
 
-# %% ../nbs/01_prompts.ipynb #97ad30b8
+# %% ../nbs/01_prompts.ipynb #4624bd48
 import json, re
 from collections.abc import Sequence
 from .core import Instance, Principle, Dropped, ConfigError
 
-# %% ../nbs/01_prompts.ipynb #9ee8d89f
+# %% ../nbs/01_prompts.ipynb #783073bd
 I_p = '''The data instructions: {INSTRUCTIONS}.
 
 You are an AI assistant. Conduct a thorough analysis of the given instructions output pairs. Identify the points that can be improved. Hallucinations, empty input and output, tasks that the language model cannot complete, etc. are all considered bad instructions. Provide clear insights, principles, or guidelines that can be derived from this analysis to improve future instructions and outputs. We are not focused on this one data point, but rather on the general principle.
@@ -23,14 +23,14 @@ Reasoning: <discuss how the instruction generator could be improved>
 
 Insights: <what principle should be looked at carefully to improve the instructions outputs quality in the future, given in points>'''
 
-# %% ../nbs/01_prompts.ipynb #0c861ac7
+# %% ../nbs/01_prompts.ipynb #bb4ce730
 def show_instances(
     instances:Sequence[Instance], # a subset d_i
 ) -> str: # numbered, with labelled parts
     "Instances as Table 6's prompt shows them"
     return '\n\n'.join(f'{i}. Instruction: {x.instruction}\nInput: {x.input or "<noinput>"}\nOutput: {x.output}' for i, x in enumerate(instances, 1))
 
-# %% ../nbs/01_prompts.ipynb #5516ee2d
+# %% ../nbs/01_prompts.ipynb #b05162d5
 def reflect_prompt(
     instances:Sequence[Instance], # a subset d_i of D_initial
     mode:str='chat', # 'chat', or 'completion' for a model that only continues text
@@ -38,28 +38,28 @@ def reflect_prompt(
     "The request for low-level principles (Eq. 2, Table 6)"
     return I_p.replace('{INSTRUCTIONS}', show_instances(instances)) + ('\n\nReasoning:' if mode == 'completion' else '')
 
-# %% ../nbs/01_prompts.ipynb #ef73755d
+# %% ../nbs/01_prompts.ipynb #0393be7a
 I_h = '''Low-level principles: {low_level_principles}
 
 Create a high level and insightful principle to improve future responses based on the principles above. Focus on capturing the essence of the feedback while eliminating redundancies. Leave specific details in place.
 
 Principle:'''
 
-# %% ../nbs/01_prompts.ipynb #50a948eb
+# %% ../nbs/01_prompts.ipynb #50f53779
 def numbered(
     principles:Sequence[Principle], # any level
 ) -> str: # one a line, numbered from 1
     "Principles as a numbered list"
     return '\n'.join(f'{i}. {p.text}' for i, p in enumerate(principles, 1))
 
-# %% ../nbs/01_prompts.ipynb #6c131e58
+# %% ../nbs/01_prompts.ipynb #fe4907a0
 def summarize_prompt(
     principles:Sequence[Principle], # one cluster P_i^C
 ) -> str:
     "The request for one high-level principle (Eq. 3, Table 7)"
     return I_h.replace('{low_level_principles}', '\n' + numbered(principles))
 
-# %% ../nbs/01_prompts.ipynb #679f57a2
+# %% ../nbs/01_prompts.ipynb #6e961cf2
 I_g = '''You are asked to come up with a set of 20 diverse task instructions. These task instructions will be given to a GPT model and we will evaluate the GPT model for completing the instructions.
 
 Here are the requirements:
@@ -86,10 +86,10 @@ The following insights and guidelines may improve responses: {PRINCIPLES}
 
 List of 20 tasks:'''
 
-# %% ../nbs/01_prompts.ipynb #00f16f8a
+# %% ../nbs/01_prompts.ipynb #ed6db7dc
 I_s = I_g.replace('The following insights and guidelines may improve responses: {PRINCIPLES}\n\n', '')
 
-# %% ../nbs/01_prompts.ipynb #26e9226d
+# %% ../nbs/01_prompts.ipynb #ec7c75e6
 def show_tasks(
     instances:Sequence[Instance], # the tasks that open the list
     start:int=1, # number of the first
@@ -98,7 +98,7 @@ def show_tasks(
     return ''.join(f'###\n{i}. Instruction: {x.instruction}\n{i}. Input:\n{x.input or "<noinput>"}\n{i}. Output:\n{x.output}\n'
                    for i, x in enumerate(instances, start))
 
-# %% ../nbs/01_prompts.ipynb #5bad3954
+# %% ../nbs/01_prompts.ipynb #fa99f602
 def generate_prompt(
     examples:Sequence[Instance]=(), # tasks that open the list
     principles:Sequence[Principle]=(), # P^H; with none, the prompt is I_s (Eq. 1), else I_g (Eq. 4)
@@ -114,14 +114,14 @@ def generate_prompt(
     if mode == 'completion': return text + f'###\n{k+1}. Instruction:'
     return text + f'###\n\nContinue this list in exactly this form, with "###" before each task. Write the tasks {k+1} to {n}.'
 
-# %% ../nbs/01_prompts.ipynb #16047cc4
+# %% ../nbs/01_prompts.ipynb #824d43a8
 def generate_stop(
     n:int=20, # tasks in the list
 ) -> list[str]: # strings at which the model stops
     "Where a list of n tasks ends"
     return [f'\n{n+1}. Instruction', f'\n{n+1}. instruction', f'\n### {n+1}.']
 
-# %% ../nbs/01_prompts.ipynb #33dd2900
+# %% ../nbs/01_prompts.ipynb #fb331556
 _names = dict(instruction='instruction', task='instruction', question='instruction', prompt='instruction', input='input', context='input',
               output='output', response='output', answer='output', solution='output')
 _label = re.compile(r'''^[ \t>#*_`\-•]*                # bullets, headings, bold
@@ -130,7 +130,7 @@ _label = re.compile(r'''^[ \t>#*_`\-•]*                # bullets, headings, bo
     (?:[ ]*\#?\d+)?(?:[ ]*\(.{0,20}?\))?[ \t*_`]*:[ \t*_`]*''', re.I | re.M | re.X)
 _rule = re.compile(r'^[ \t]*(?:\#{2,}|-{3,}|={3,}|\*{3,})[ \t]*(?:(?:task|item|example)?[ ]*\d+[.:)]?)?[ \t*]*$', re.I | re.M)
 
-# %% ../nbs/01_prompts.ipynb #e96beb60
+# %% ../nbs/01_prompts.ipynb #dd93f78c
 _nothing = {'', 'noinput', 'no input', 'none', 'n/a', 'na', 'null', 'empty', 'not applicable', 'no input required', 'no input needed', '-'}
 
 def _clean(text:str) -> str:
@@ -141,7 +141,7 @@ def _clean(text:str) -> str:
         if len(text) > 2*len(mark) and text.startswith(mark) and text.endswith(mark) and text.count(mark) == 2: text = text[len(mark):-len(mark)].strip()
     return '' if text.strip('<>[]().* \n').lower() in _nothing else text
 
-# %% ../nbs/01_prompts.ipynb #30910780
+# %% ../nbs/01_prompts.ipynb #9ac9eb87
 def _fields(text:str) -> list[tuple[str, str]]:
     "Name and value of each labelled piece of a reply, in order"
     found = list(_label.finditer(text))
@@ -150,7 +150,7 @@ def _fields(text:str) -> list[tuple[str, str]]:
     ends = [m.start() for m in found[1:]] + [len(text)]
     return [(_names[m[1].lower()], _clean(text[m.end():end])) for m, end in zip(found, ends)]
 
-# %% ../nbs/01_prompts.ipynb #7956a97b
+# %% ../nbs/01_prompts.ipynb #c2cc259f
 def _items(fields:list[tuple[str, str]]) -> list[dict]:
     "Instruction, input and output of each task"
     items = []
@@ -165,7 +165,7 @@ def _items(fields:list[tuple[str, str]]) -> list[dict]:
         else: last[name] = value
     return items
 
-# %% ../nbs/01_prompts.ipynb #3d2a8a22
+# %% ../nbs/01_prompts.ipynb #6b798832
 def _json_items(text:str) -> list[dict]:
     "Tasks of a reply in JSON; nothing where it is not JSON"
     body = re.sub(r'^\s*```(?:json)?\s*|\s*```\s*$', '', text.strip())
@@ -181,13 +181,13 @@ def _json_items(text:str) -> list[dict]:
             else: todo = [w for w in v.values() if isinstance(w, (list, dict))] + todo
     return found
 
-# %% ../nbs/01_prompts.ipynb #644237d1
+# %% ../nbs/01_prompts.ipynb #6f90a37d
 def _bare_items(text:str) -> list[dict]:
     "Numbered or bulleted lines as instructions"
     lines = re.findall(r'^[ \t]*(?:\d+[.)]|[-*•])[ \t]+(.+)$', text, re.M)
     return [{'instruction': _clean(s)} for s in lines] or [{'text': s} for s in [text.strip()] if s]
 
-# %% ../nbs/01_prompts.ipynb #e9be295e
+# %% ../nbs/01_prompts.ipynb #a75db455
 def parse_instances(
     text:str, # a model's reply to `generate_prompt`
     opened:str='', # what the prompt had opened, in raw mode: 'Instruction:'
@@ -204,7 +204,7 @@ def parse_instances(
         out.append(Dropped(why, text=d['text']) if 'text' in d else Dropped(why, instance=x) if why else x)
     return out
 
-# %% ../nbs/01_prompts.ipynb #917a30a2
+# %% ../nbs/01_prompts.ipynb #54a6fff2
 _point = re.compile(r'^([ \t]*)(?:\d+[.)]|[-*•])[ \t]+(?=\S)')
 _insights = re.compile(r'^[ \t#*_]*(?:insights?|principles?|guidelines?|key (?:insights|principles|points))\b[^\n:]{0,40}:?[ \t*_]*:?[ \t*]*', re.I | re.M)
 
@@ -213,7 +213,7 @@ def _flat(text:str) -> str:
     text = re.sub(r'\*\*|__|`', '', re.sub(r'\s+', ' ', text)).strip(' \t-*•')
     return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == '"' and text.count('"') == 2 else text
 
-# %% ../nbs/01_prompts.ipynb #c9d21e3a
+# %% ../nbs/01_prompts.ipynb #a7b1b84e
 def _points(text:str) -> list[str]:
     "The points of a list; lines that are further in belong to the point above them"
     points, base = [], None
@@ -225,7 +225,7 @@ def _points(text:str) -> list[str]:
         elif points and line.strip() and not m: break     # text after the list
     return [q for q in map(_flat, points) if q]
 
-# %% ../nbs/01_prompts.ipynb #8c418452
+# %% ../nbs/01_prompts.ipynb #6a77a874
 def parse_principles(
     text:str, # a model's reply to `reflect_prompt`
     finished:bool=True, # False where the reply hit the length limit: its last point is cut off
@@ -238,14 +238,14 @@ def parse_principles(
     if not finished: points = points[:-1]
     return list(dict.fromkeys(q for q in points if len(q.split()) >= least))
 
-# %% ../nbs/01_prompts.ipynb #bdd00d1b
+# %% ../nbs/01_prompts.ipynb #05d38e6a
 _principle = re.compile(r'^[ \t#*_]*(?:high[- ]level )?principle[ \t*_]*:[ \t*_]*', re.I | re.M)
 
 def _first_sentence(text:str) -> str:
     "Up to the first full stop that ends a sentence"
     return re.split(r'(?<=[.!?])\s', text, maxsplit=1)[0]
 
-# %% ../nbs/01_prompts.ipynb #774ff4d9
+# %% ../nbs/01_prompts.ipynb #d1bd3470
 def parse_principle(
     text:str, # a model's reply to `summarize_prompt`
     finished:bool=True, # False where the reply hit the length limit: it is cut back to its last full sentence
@@ -261,7 +261,7 @@ def parse_principle(
     elif head.rstrip(' *').endswith(':'): items = _points('\n'.join(rest))
     return ' '.join(filter(None, [_flat(lead) if not _point.match(lead) else '', *map(_first_sentence, items)]))
 
-# %% ../nbs/01_prompts.ipynb #e53d770f
+# %% ../nbs/01_prompts.ipynb #7655259d
 _table10 = '''Ensure clear and concise communication by aligning the output with the prompt, maintaining proper formatting and grammar, addressing the task accurately and comprehensively, and organizing the output logically for better readability.
 Consider the language model's limitations, provide clear and specific instructions, and anticipate potential constraints to ensure accurate and feasible responses.
 Ensure accurate and concise paraphrases or summaries by including relevant information and guiding the model to provide simpler and more straightforward responses.
@@ -272,7 +272,7 @@ Ensure comprehensive and accurate responses by understanding and incorporating u
 Ensure meaningful and complete inputs and outputs to enhance the AI's understanding and delivery of relevant information.
 Provide clear and concise instructions that guide the model to generate accurate, comprehensive, and effective outputs, while avoiding unsupported assumptions or hallucinations.'''
 
-# %% ../nbs/01_prompts.ipynb #2aebd338
+# %% ../nbs/01_prompts.ipynb #c6564058
 _table11 = '''Encourage comprehensive and critical analysis by providing clear instructions that include all relevant details, specify evaluation criteria, and request justification or reasoning, while also ensuring outputs include explanations or examples, final results when applicable, and distinct explanations of differences or similarities.
 Provide clear and specific instructions: Clear and specific instructions, with relevant context and desired outcomes, help the AI assistant understand the task accurately and generate more accurate and meaningful responses. Avoid ambiguity and subjective interpretations by providing objective guidelines and criteria.
 Continuous improvement through user feedback and iterative refinement enhances the quality, accuracy, and relevance of AI assistant responses, ensuring a better user experience and reliable assistance.
@@ -283,7 +283,7 @@ Align instructions with the language model's capabilities and limitations to ens
 Ensure accurate and relevant responses by providing complete and specific instructions, avoiding hallucinations or unsupported claims, and maintaining consistency and coherence between inputs and outputs.
 Clear and specific instructions: Instructions should provide clear and specific details to guide the model's response, including the desired outcome, required input format, expected output format, and any specific elements or explanations needed. Ambiguity should be avoided, and guidelines for multiple definitions or categorizations should be clarified.'''
 
-# %% ../nbs/01_prompts.ipynb #67bda20c
+# %% ../nbs/01_prompts.ipynb #67c8c77f
 LEARNED = {'zephyr-7b-beta': _table10, 'llama3-8b-instruct': _table11} # Tables 10 and 11, by the model M_g that they were learned for
 
 def learned_principles(

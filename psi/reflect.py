@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['subsets', 'reflect', 'principles_table']
 
-# %% ../nbs/06_reflect.ipynb #3defb177
+# %% ../nbs/06_reflect.ipynb #eb875f83
 from collections.abc import Sequence
 from .core import Instance, Principle, Dropped, Origin, ConfigError, EngineError, generator
 from .lm import LM, Request, progress
 from .prompts import reflect_prompt, parse_principles
 
-# %% ../nbs/06_reflect.ipynb #c3c8f69d
+# %% ../nbs/06_reflect.ipynb #6b59199e
 def subsets(
     instances:Sequence[Instance], # D_initial
     T:int=10,    # number of subsets
@@ -25,7 +25,7 @@ def subsets(
     drawn = generator(seed, 'subsets', 0).sample(list(instances), T * size)
     return [drawn[i*size:(i+1)*size] for i in range(T)]
 
-# %% ../nbs/06_reflect.ipynb #de9e267f
+# %% ../nbs/06_reflect.ipynb #ea479ee1
 def _principles(r:Request, reply, d:Sequence[Instance]) -> list[Principle|Dropped]:
     "The low-level principles of one reply"
     parents = tuple(x.id for x in d)
@@ -33,7 +33,7 @@ def _principles(r:Request, reply, d:Sequence[Instance]) -> list[Principle|Droppe
     if not texts: return [Dropped('request refused' if reply.error else 'no principle', reply.error, text=reply.text, origin=Origin(r.stage, r.index, 0, parents))]
     return [Principle(t, Origin(r.stage, r.index, j, parents)) for j, t in enumerate(texts)]
 
-# %% ../nbs/06_reflect.ipynb #6033bd37
+# %% ../nbs/06_reflect.ipynb #7c77887f
 def reflect(
     lm:LM, # M_L
     instances:Sequence[Instance], # D_initial
@@ -53,7 +53,7 @@ def reflect(
     if not principles: raise EngineError(f'reflect: {lm.model} gave no principle in {T} replies (the first began {dropped[0].text[:60]!r}); use a larger model as M_L')
     return principles, dropped
 
-# %% ../nbs/06_reflect.ipynb #4ffab378
+# %% ../nbs/06_reflect.ipynb #78d11909
 def principles_table(
     principles:Sequence[Principle], # any level
     most:int=20, # rows at the most

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['cluster_members', 'summarize']
 
-# %% ../nbs/08_summarize.ipynb #5bf574c5
+# %% ../nbs/08_summarize.ipynb #38fe9e5b
 from collections.abc import Sequence
 from .cluster import Clustering
 from .core import Principle, Dropped, Origin, DataError, EngineError, generator
 from .lm import LM, Request, progress
 from .prompts import summarize_prompt, parse_principle
 
-# %% ../nbs/08_summarize.ipynb #5a6114af
+# %% ../nbs/08_summarize.ipynb #2e9cda8c
 def cluster_members(
     principles:Sequence[Principle], # P^L
     clustering:Clustering, # of these, in this order
@@ -21,7 +21,7 @@ def cluster_members(
     "The principles of cluster P_j^C"
     return [principles[i] for i in sorted(clustering.members(j), key=lambda i: -clustering.memberships[i, j])]
 
-# %% ../nbs/08_summarize.ipynb #35f196b2
+# %% ../nbs/08_summarize.ipynb #e5397f8d
 def summarize(
     lm:LM, # M_L
     principles:Sequence[Principle], # P^L
