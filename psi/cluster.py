@@ -376,5 +376,5 @@ def plot_bic(self:Clustering,
     ax.plot(best['k'], best['bic'], 'o', ms=14, mfc='none', mec='black', label='chosen')
     ax.set(xlabel='clusters', ylabel='BIC', title=f"{level}: {best['n']} principles in {best['d']} dimensions")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc='center left', bbox_to_anchor=(1, .5))
     return ax
