@@ -1,4 +1,5 @@
-"Replies that real models gave to psi's prompts (tests/replies.jsonl), read by the parsers; the numbers were counted by eye"
+"""Replies that real models gave to psi's prompts (tests/replies.jsonl), read by the parsers. What is expected was taken from the parsers
+and then read over against each reply: these tests notice a change, the hand-made replies in 01_prompts say what is right"""
 import json
 from pathlib import Path
 import pytest
