@@ -26,12 +26,12 @@ def _show(markdown:str):
 @app.command()
 def init(
     path:Annotated[str, typer.Argument(help='the file to write')]='psi.toml', # the file to write
-    scale:Annotated[str, typer.Option(help='demo (minutes), laptop (an hour), paper (20,000 instances)')]='laptop', # one of `psi.pipeline.SCALES`
+    scale:Annotated[str, typer.Option(help='demo (minutes), laptop (an hour), paper (20,000 instances)')]='laptop', # one of `psi.config.SCALES`
 ):
     "Write a config with every setting explained."
     from pathlib import Path
     from psi.core import ConfigError, write_text
-    from psi.pipeline import config_template
+    from psi.config import config_template
     text = config_template(scale)
     if Path(path).exists(): raise ConfigError(f'{path}: is there already; delete it or name another file')
     write_text(path, text)
@@ -46,7 +46,8 @@ def run(
     runs:Annotated[str, typer.Option(help='the folder of all runs')]='runs', # the folder of all runs
 ):
     "Run the method, or go on with a run that was cut."
-    from psi.pipeline import read_config, run as run_all, waterfall_table
+    from psi.config import read_config
+    from psi.pipeline import run as run_all, waterfall_table
     c = read_config(config, set or ())
     try: r = run_all(c, until, runs)
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import socket, sys
 def refuse(*a, **k): raise SystemExit(f"an import touched the network: {a}")
 for name in ("getaddrinfo", "create_connection"): setattr(socket, name, refuse)
 socket.socket.connect = refuse
-import psi, psi.core, psi.prompts, psi.lm, psi.local, psi.expand, psi.reflect, psi.cluster, psi.summarize, psi.generate, psi.pipeline, psi.cli
+import psi, psi.core, psi.prompts, psi.lm, psi.local, psi.expand, psi.reflect, psi.cluster, psi.summarize, psi.generate, psi.config, psi.pipeline, psi.cli
 heavy = {"torch", "transformers", "umap", "sentence_transformers", "datasets", "matplotlib", "sklearn", "numba", "xllamacpp", "openai", "pandas", "huggingface_hub"} & set(sys.modules)
 assert not heavy, heavy
 '''

@@ -3,7 +3,8 @@ import os, re, subprocess, sys
 import pytest
 from psi.lm import LM, Journal
 from psi.local import Engine, WEIGHTS, local_lm, models_dir
-from psi.pipeline import read_config, run
+from psi.config import read_config
+from psi.pipeline import run
 
 SMALL = 'smollm2-135m-instruct'
 pytestmark = pytest.mark.skipif(not (models_dir()/WEIGHTS[SMALL].file).exists(), reason=f'no weights here: psi fetch {SMALL}')

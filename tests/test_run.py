@@ -3,7 +3,8 @@ import shutil, signal, subprocess, sys, time
 import pytest
 from psi.core import EngineError, Instance, Principle
 from psi.lm import LM, scripted
-from psi.pipeline import Run, read_config, run
+from psi.config import read_config
+from psi.pipeline import Run, run
 from script import script
 
 SMALL = ['expand.n=40', 'reflect.T=4', 'generate.n=60', 'M_L.model=script', 'M_g.model=script', 'name=run']
@@ -57,7 +58,8 @@ def test_provenance_runs_both_ways(whole):
 
 RUN = '''
 import sys
-from psi.pipeline import read_config, run
+from psi.config import read_config
+from psi.pipeline import run
 run(read_config(None, sys.argv[2:]), runs=sys.argv[1])
 '''
 
