@@ -6,7 +6,7 @@
 __all__ = ['SCALES', 'ModelConfig', 'ExpandConfig', 'ReflectConfig', 'ClusterConfig', 'GenerateConfig', 'Config', 'read_config',
            'to_toml', 'config_template']
 
-# %% ../nbs/13_config.ipynb #474db522
+# %% ../nbs/13_config.ipynb #832c0b46
 import json, os, re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -17,24 +17,30 @@ from .core import ConfigError
 try: import tomllib
 except ImportError: import tomli as tomllib   # Python 3.10
 
-# %% ../nbs/13_config.ipynb #a63af202
+# %% ../nbs/13_config.ipynb #4d22390f
 class _Table(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True)
 
-# %% ../nbs/13_config.ipynb #a30057a0
+# %% ../nbs/13_config.ipynb #2907b784
 class ModelConfig(_Table):
     "A model: which, where, how it is asked"
     model:str = Field('qwen2.5-coder-0.5b-instruct', description='a name that `psi fetch` knows, a path to a GGUF file, or the name at base_url')
     base_url:str = Field('', description='an OpenAI-style address; "" runs the model in this process, "openai" is OpenAI itself')
     api_key_env:str = Field('OPENAI_API_KEY', description='the environment variable that holds the key, where the address asks for one')
+    api_key_file:str = Field('', description='a file that holds the key, and nothing else; used instead of the environment')
     mode:Literal['chat', 'completion'] = Field('chat', description='"chat", or "completion" to continue text: better for small and base models')
-    concurrency:int = Field(4, ge=1, description='requests in flight')
+    concurrency:int = Field(4, ge=1, description='requests in flight: exactly so many for a model in this process, at the most elsewhere')
+    adapt:bool = Field(True, description='elsewhere: find the best number of requests in flight')
+    rpm:float = Field(0, ge=0, description='requests a minute, 0 for no limit')
+    tpm:float = Field(0, ge=0, description='tokens a minute, 0 for no limit')
     context:int = Field(4096, ge=256, description='tokens of one request and its reply, for a model in this process')
     timeout:float = Field(600, gt=0, description='seconds that a request may take')
-    retries:int = Field(5, ge=0, description='tries again after a failure that may pass')
+    retries:int = Field(8, ge=0, description='tries again after a failure that may pass')
+    give_up:float = Field(600, gt=0, description='seconds without any answer after which the run stops')
+    longer:int = Field(0, ge=0, description='how often a reply that was cut off is asked for again, with twice the max_tokens')
     sampling:dict = Field(default_factory=dict, description='sent with each request: temperature, top_p, max_tokens, ...')
 
-# %% ../nbs/13_config.ipynb #099de904
+# %% ../nbs/13_config.ipynb #2bfb7247
 class ExpandConfig(_Table):
     "D_seed -> D_initial (Eq. 1)"
     n:int = Field(200, ge=1, description='size of D_initial: more than the seeds, at least reflect.T x reflect.size')
@@ -47,7 +53,7 @@ class ReflectConfig(_Table):
     T:int = Field(10, ge=1, description='number of subsets')
     size:int = Field(10, ge=1, description='instances in each')
 
-# %% ../nbs/13_config.ipynb #4dcb92c0
+# %% ../nbs/13_config.ipynb #5cb090fa
 class ClusterConfig(_Table):
     "low-level principles -> soft clusters (section 4.1, A.7)"
     embedder:str = Field('all-mpnet-base-v2', description='a sentence-transformers model: a name that `psi fetch` knows, or a folder')
@@ -65,7 +71,7 @@ class GenerateConfig(_Table):
     threshold:float = Field(.7, ge=0, le=1, description='ROUGE-L F1 with anything kept before, above which a candidate is dropped')
     patience:int = Field(20, ge=1, description='requests in a row that may yield nothing')
 
-# %% ../nbs/13_config.ipynb #c76703de
+# %% ../nbs/13_config.ipynb #22a94658
 class Config(_Table):
     "A whole run"
     name:str = Field('run', pattern=r'^[\w][\w.-]*$', description='the run is kept in runs/NAME')
@@ -78,7 +84,7 @@ class Config(_Table):
     cluster:ClusterConfig = ClusterConfig()
     generate:GenerateConfig = GenerateConfig()
 
-# %% ../nbs/13_config.ipynb #38585d9f
+# %% ../nbs/13_config.ipynb #cf5eaa91
 def _line(text:str, loc:Sequence) -> int|None:
     "The line of a TOML file where a setting stands, from 1"
     table = []
@@ -89,14 +95,14 @@ def _line(text:str, loc:Sequence) -> int|None:
             if list(map(str, loc))[:len(here)] == here: return i
         if table and m and table == list(map(str, loc)): return i
 
-# %% ../nbs/13_config.ipynb #6a6b76be
+# %% ../nbs/13_config.ipynb #68482106
 def _fields_of(loc:Sequence) -> dict:
     "The settings that may stand in the table of a config at `loc`"
     model = Config
     for key in loc: model = getattr(model.model_fields.get(key), 'annotation', None) if isinstance(model, type) and issubclass(model, BaseModel) else None
     return getattr(model, 'model_fields', {})
 
-# %% ../nbs/13_config.ipynb #b0255d53
+# %% ../nbs/13_config.ipynb #6d8eb094
 def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
     "The first complaint of pydantic, in one line: the place, the setting, its value, what is allowed"
     x = e.errors()[0]
@@ -107,7 +113,7 @@ def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
         return ConfigError(f'{where(loc)}: unknown setting {key}; ' + (f'did you mean {near[0]}? ' if near else '') + f'allowed: {", ".join(known)}')
     return ConfigError(f'{where(loc)}: {key} is {x["input"]!r}; {x["msg"][0].lower() + x["msg"][1:]}')
 
-# %% ../nbs/13_config.ipynb #0aa0eda4
+# %% ../nbs/13_config.ipynb #0a927172
 def _put(d:dict, assignment:str):
     "Apply one KEY=VALUE; the value is read as TOML, or taken as text"
     key, eq, value = assignment.partition('=')
@@ -118,12 +124,12 @@ def _put(d:dict, assignment:str):
     for k in path: d = d.setdefault(k, {}) if isinstance(d, dict) else {}
     if isinstance(d, dict): d[last] = value
 
-# %% ../nbs/13_config.ipynb #8a05511a
+# %% ../nbs/13_config.ipynb #6e5c18e1
 def _deep(base:dict, over:dict) -> dict:
     "`base` with the settings of `over`, table by table"
     return base | {k: _deep(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in over.items()}
 
-# %% ../nbs/13_config.ipynb #84fd6d7d
+# %% ../nbs/13_config.ipynb #be2d2dd7
 def read_config(
     path:str|os.PathLike|None=None, # a TOML file; None takes the defaults
     sets:Iterable[str]=(), # 'generate.n=100' and the like, applied on top
@@ -146,28 +152,28 @@ def read_config(
     try: return Config(**d)
     except ValidationError as e: raise _explain(e, where) from None
 
-# %% ../nbs/13_config.ipynb #d1794637
+# %% ../nbs/13_config.ipynb #6e9a842a
 def _defaults(d:dict) -> dict:
     "The defaults of the tables that a config touches; sampling stands as a whole"
     base = Config().model_dump()
     return {k: {a: b for a, b in base[k].items() if not (a == 'sampling' and 'sampling' in d[k])} for k in d if isinstance(base.get(k), dict) and isinstance(d[k], dict)}
 
-# %% ../nbs/13_config.ipynb #054e5ec1
+# %% ../nbs/13_config.ipynb #5237e6ba
 SCALES = { # three sizes of the same method: what differs from the defaults
-'demo':   dict(name='demo', M_L=dict(sampling=dict(temperature=.7, max_tokens=350)), M_g=dict(sampling=dict(temperature=.8, top_p=.95, frequency_penalty=.3, max_tokens=400)),
+'demo':   dict(name='demo', M_L=dict(sampling=dict(temperature=.7, max_tokens=350)), M_g=dict(sampling=dict(temperature=.8, top_p=.95, frequency_penalty=.3, max_tokens=220)),
                expand=dict(n=30, per_request=6), reflect=dict(T=10, size=3), cluster=dict(evidence=0), generate=dict(n=40, per_request=6)),
 'laptop': dict(name='first', generate=dict(n=500)),
 'paper':  dict(name='paper', M_L=dict(model='gpt-3.5-turbo', base_url='openai', sampling=dict(temperature=.7)),
                M_g=dict(model='HuggingFaceH4/zephyr-7b-beta', base_url='http://localhost:8000/v1', concurrency=64, sampling=dict(temperature=.8, top_p=.95, max_tokens=2500))),
 }
 
-# %% ../nbs/13_config.ipynb #4494d86a
+# %% ../nbs/13_config.ipynb #637cc846
 def _toml(v) -> str:
     "A value as TOML"
     if isinstance(v, dict): return '{' + ', '.join(f'{k} = {_toml(w)}' for k, w in v.items()) + '}'
     return json.dumps(v, ensure_ascii=False) if isinstance(v, str | bool) else str(v)
 
-# %% ../nbs/13_config.ipynb #b6cc9698
+# %% ../nbs/13_config.ipynb #1a4acd81
 def to_toml(
     config:Config, # any
     comments:bool=False, # with what each setting means
@@ -182,7 +188,7 @@ def to_toml(
         out += ['', f'[{k}]' + (f'  # {about}' if comments else ''), *(line(a, getattr(table, a), b) for a, b in type(table).model_fields.items())]
     return '\n'.join(out) + '\n'
 
-# %% ../nbs/13_config.ipynb #8fb4b822
+# %% ../nbs/13_config.ipynb #b9dab896
 def config_template(
     scale:str='laptop', # one of `SCALES`
 ) -> str: # TOML with comments

@@ -8,7 +8,7 @@ __all__ = ['PsiError', 'DataError', 'ConfigError', 'EngineError', 'Origin', 'con
            'to_dataset', 'packaged_seeds', 'generator']
 
 # %% ../nbs/00_core.ipynb #b9bea0f2
-import gzip, hashlib, json, os, random, re, tempfile
+import errno, gzip, hashlib, json, os, random, re, tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from collections.abc import Iterable, Iterator
@@ -116,7 +116,8 @@ def write_text(
         os.chmod(tmp, 0o666 & ~_umask)
         os.replace(tmp, path)
     except OSError as e:
-        raise DataError(f'{path}: cannot be written ({e.strerror}); choose a folder that you may write to') from None
+        todo = 'make room, then run the same again' if e.errno == errno.ENOSPC else 'choose a folder that you may write to'
+        raise DataError(f'{path}: cannot be written ({e.strerror}); {todo}') from None
     finally:
         if tmp and os.path.exists(tmp): os.unlink(tmp)
     return path

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import count
 from fastcore.basics import patch
 from .core import Instance, Dropped, Origin, ConfigError, EngineError, generator
-from .lm import LM, Request, Reply, progress
+from .journal import Reply, Request
+from .lm import LM, progress
 from .prompts import generate_prompt, generate_stop, parse_instances
 
 # %% ../nbs/05_expand.ipynb #9c3999b8
@@ -45,7 +46,7 @@ class Generated:
 # %% ../nbs/05_expand.ipynb #f7e0fb64
 def _candidates(reply:Reply, r:Request, parents:tuple[str, ...], opened:str) -> list[Instance|Dropped]:
     "The tasks in a reply, each with its origin"
-    found = [Dropped('request refused', reply.error)] if reply.error else parse_instances(reply.text, opened if reply.text else '', reply.finished) or [Dropped('empty reply')]
+    found = [Dropped('request failed', reply.error)] if reply.error else parse_instances(reply.text, opened if reply.text else '', reply.finished) or [Dropped('empty reply')]
     origins = [Origin(r.stage, r.index, j, parents) for j in range(len(found))]
     return [replace(x, origin=o, **({'instance': replace(x.instance, origin=o)} if getattr(x, 'instance', None) else {})) for x, o in zip(found, origins)]
 
@@ -69,7 +70,7 @@ def collect(
             for x in _candidates(reply, r, shown.pop(r.index), 'Instruction:' if lm.mode == 'completion' else ''):
                 why = x if isinstance(x, Dropped) else Dropped('surplus', instance=x, origin=x.origin) if len(kept) == n else judge(x)
                 kept.append(x) if why is None else dropped.append(why)
-            bar.update(len(kept) - before)
+            bar.set_postfix_str(lm.pulse(), refresh=False); bar.update(len(kept) - before)
             idle = 0 if len(kept) > before else idle + 1
             if len(kept) == n: return Generated(kept, dropped, r.index + 1)
             if idle == patience: raise EngineError(_barren(stage, kept, dropped, n, patience))

@@ -62,7 +62,7 @@ def __call__(self:RougeFilter,
     x:Instance, # a candidate
 ) -> Dropped|None: # None keeps it, and it joins the pool at once
     "Keep or drop"
-    score, near = self.nearest(x)
+    score, near = self.nearest(x) if self.threshold < 1 else (0., None)   # at 1 nothing can be above it
     if score > self.threshold: return Dropped('too similar', f'ROUGE-L {score:.2f}', instance=x, origin=x.origin, score=score, nearest=near.id, nearest_text=near.instruction)
     self.add(x)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from urllib.parse import urlparse
 from fastcore.basics import patch
 from .core import ConfigError, EngineError
-from .lm import LM, Journal
+from .journal import Journal
+from .lm import LM
 
 # %% ../nbs/03_local.ipynb #bafc8672
 @dataclass(frozen=True)
@@ -184,6 +185,6 @@ def local_lm(
     "An LM that runs in this process"
     engine = Engine(name, concurrency, context)
     weights = WEIGHTS[name].sha256 if name in WEIGHTS else sha256(name)
-    lm = LM(engine.model, engine.address, mode, concurrency, journal, weights=weights, **sampling)
+    lm = LM(engine.model, engine.address, mode, concurrency, journal, weights=weights, adapt=False, **sampling)
     lm.engine = engine
     return lm

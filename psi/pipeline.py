@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STAGES', 'make_lm', 'given_principles', 'run', 'Run']
 
-# %% ../nbs/14_pipeline.ipynb #2c26315d
-import json, os, sys
+# %% ../nbs/14_pipeline.ipynb #7ca6dc8b
+import json, os, platform, sys, time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -15,7 +15,8 @@ from pathlib import Path
 from fastcore.basics import patch
 from .core import (Instance, Principle, Dropped, ConfigError, DataError, read_instances, packaged_seeds, read_records, write_records, write_text)
 from .config import Config, ModelConfig, read_config, to_toml
-from .lm import LM, Journal
+from .journal import Journal
+from .lm import LM
 from .local import WEIGHTS, local_lm
 from .prompts import LEARNED, learned_principles
 from .expand import expand, waterfall, waterfall_table
@@ -24,19 +25,27 @@ from .cluster import Clustering, cluster
 from .summarize import summarize
 from .generate import generate
 
-# %% ../nbs/14_pipeline.ipynb #efab2947
+# %% ../nbs/14_pipeline.ipynb #de858a66
+def _key(m:ModelConfig) -> str|None:
+    "The key to this model: from a file, or from the environment"
+    if not m.api_key_file: return os.environ.get(m.api_key_env)
+    try: return Path(m.api_key_file).expanduser().read_text(encoding='utf-8').strip()
+    except (OSError, UnicodeDecodeError) as e: raise ConfigError(f'{m.api_key_file}: the key cannot be read ({getattr(e, "strerror", None) or "not text"}); correct api_key_file') from None
+
+# %% ../nbs/14_pipeline.ipynb #5e647eb4
 def make_lm(
     m:ModelConfig, # one of the config's models
     journal:Journal|None=None, # where replies are kept
 ) -> LM: # nothing is fetched or started before the first request
     "The LM that a config describes"
-    if not m.base_url: return local_lm(m.model, m.mode, journal, m.concurrency, m.context, timeout=m.timeout, retries=m.retries, **m.sampling)
+    ask = dict(timeout=m.timeout, retries=m.retries, give_up=m.give_up, longer=m.longer, **m.sampling)
+    if not m.base_url: return local_lm(m.model, m.mode, journal, m.concurrency, m.context, **ask)
     url = None if m.base_url == 'openai' else m.base_url
     weights = WEIGHTS[m.model].sha256 if m.model in WEIGHTS else ''
-    return LM(m.model, url, m.mode, m.concurrency, journal, os.environ.get(m.api_key_env), m.timeout, m.retries, weights, **m.sampling)
+    return LM(m.model, url, m.mode, m.concurrency, journal, _key(m), weights=weights, adapt=m.adapt, rpm=m.rpm, tpm=m.tpm, **ask)
 
-# %% ../nbs/14_pipeline.ipynb #dd59ceab
-_where_not_what = {'name', 'base_url', 'api_key_env', 'concurrency', 'context', 'timeout', 'retries', 'patience'}
+# %% ../nbs/14_pipeline.ipynb #1bebf58a
+_where_not_what = {'name', 'base_url', 'api_key_env', 'api_key_file', 'concurrency', 'adapt', 'rpm', 'tpm', 'context', 'timeout', 'retries', 'give_up', 'patience'}
 
 def _flat(d:dict, prefix:str='') -> dict:
     "Settings that shape the data, as dotted names"
@@ -46,7 +55,7 @@ def _flat(d:dict, prefix:str='') -> dict:
         out |= _flat(v, f'{prefix}{k}.') if isinstance(v, dict) and k != 'sampling' else {f'{prefix}{k}': v}
     return out
 
-# %% ../nbs/14_pipeline.ipynb #a375af37
+# %% ../nbs/14_pipeline.ipynb #005a81b3
 def _hash(*what) -> str: return sha256(json.dumps(what, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 def _weights(config:Config) -> dict:
@@ -54,7 +63,7 @@ def _weights(config:Config) -> dict:
     names = dict(M_L=config.M_L.model, M_g=config.M_g.model, embedder=config.cluster.embedder)
     return {k: WEIGHTS[n].sha256 for k, n in names.items() if n in WEIGHTS}
 
-# %% ../nbs/14_pipeline.ipynb #a5f37561
+# %% ../nbs/14_pipeline.ipynb #e6212afa
 def _versions() -> dict:
     "The versions that the data may depend on"
     from importlib.metadata import PackageNotFoundError, version
@@ -64,7 +73,7 @@ def _versions() -> dict:
     return {'python': '.'.join(map(str, sys.version_info[:3])),
             **{k: of(k) for k in ('psi', 'openai', 'xllamacpp', 'sentence-transformers', 'transformers', 'torch', 'umap-learn', 'scikit-learn', 'numpy')}}
 
-# %% ../nbs/14_pipeline.ipynb #4b6ce3b0
+# %% ../nbs/14_pipeline.ipynb #6569ffd0
 def _claim(folder:Path, config:Config, seeds:Sequence[Instance]) -> dict:
     "The manifest of this run: the one in the folder if it is the same run, a new one if there is none, else an error"
     want, path = _flat(config.model_dump()) | {'seeds': _hash([(x.id, x.instruction, x.input, x.output) for x in seeds])}, folder/'manifest.json'
@@ -80,10 +89,10 @@ def _claim(folder:Path, config:Config, seeds:Sequence[Instance]) -> dict:
             raise ConfigError(f'{folder}: holds another run ({what}); set it back, or give this run another name')
     return have
 
-# %% ../nbs/14_pipeline.ipynb #cbda6a40
+# %% ../nbs/14_pipeline.ipynb #190d1fc3
 STAGES = 'expand', 'reflect', 'cluster', 'summarize', 'generate' # in their order
 
-# %% ../nbs/14_pipeline.ipynb #4e5c1564
+# %% ../nbs/14_pipeline.ipynb #74755a60
 class _Work:
     "A run at work"
     def __init__(self, folder:Path, config:Config, said:Callable[[str], None]):
@@ -104,7 +113,7 @@ class _Work:
     def close(self):
         self.M_L.close(); self.M_g.close(); self.journal.close()
 
-# %% ../nbs/14_pipeline.ipynb #2fcff2ab
+# %% ../nbs/14_pipeline.ipynb #68f84fb0
 @patch
 def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Callable):
     "The result of a stage: read back where it is done, else made, written and noted"
@@ -120,14 +129,14 @@ def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Calla
     self.said(f'{name}: {len(result)} {"clusters" if name == "cluster" else "instances" if isinstance(result[0], Instance) else "principles"}' + (f', {len(dropped)} dropped' if dropped else ''))
     return result
 
-# %% ../nbs/14_pipeline.ipynb #6c9136b3
+# %% ../nbs/14_pipeline.ipynb #61c84f5e
 @patch
 def records(self:_Work, name:str, file:str, cls:type, inputs, make:Callable) -> list:
     "A stage whose result is one file of records"
     path = self.folder/file
     return self.stage(name, [x.id for x in inputs], make, lambda xs: write_records(path, xs), lambda: read_records(path, cls))
 
-# %% ../nbs/14_pipeline.ipynb #74f99221
+# %% ../nbs/14_pipeline.ipynb #3d7e42b1
 @patch
 def initial(self:_Work) -> list[Instance]:
     "Eq. 1"
@@ -142,7 +151,7 @@ def low(self:_Work, initial:list[Instance]) -> list[Principle]:
     "Eq. 2"
     return self.records('reflect', 'principles_low.jsonl', Principle, initial, lambda: reflect(self.M_L, initial, **self.config.reflect.model_dump(), seed=self.config.seed))
 
-# %% ../nbs/14_pipeline.ipynb #2e61cf21
+# %% ../nbs/14_pipeline.ipynb #c378f9c0
 @patch
 def clusters(self:_Work, low:list[Principle]) -> Clustering:
     "Section 4.1"
@@ -162,7 +171,7 @@ def high(self:_Work, low:list[Principle], clusters:Clustering) -> list[Principle
         return found
     return self.records('summarize', 'principles.jsonl', Principle, low, make)
 
-# %% ../nbs/14_pipeline.ipynb #283cc46a
+# %% ../nbs/14_pipeline.ipynb #f4f87b87
 @patch
 def data(self:_Work, high:list[Principle]) -> list[Instance]:
     "Eq. 4"
@@ -172,7 +181,7 @@ def data(self:_Work, high:list[Principle]) -> list[Instance]:
         return g.instances, g.dropped
     return self.records('generate', 'instances.jsonl', Instance, high, make)
 
-# %% ../nbs/14_pipeline.ipynb #4605af0b
+# %% ../nbs/14_pipeline.ipynb #ab5323a1
 def given_principles(
     source:str, # 'none', a name of `LEARNED`, a .jsonl of principles, or a text file with one a line
 ) -> list[Principle]:
@@ -186,7 +195,7 @@ def given_principles(
     if not found: raise DataError(f'{path}: holds no principles; write one a line')
     return found
 
-# %% ../nbs/14_pipeline.ipynb #6abf2c27
+# %% ../nbs/14_pipeline.ipynb #f7797c54
 def _stages(work:_Work, until:str):
     "The stages up to `until`"
     source = work.config.generate.principles
@@ -202,7 +211,13 @@ def _stages(work:_Work, until:str):
         if until == 'summarize': return
     work.data(high)
 
-# %% ../nbs/14_pipeline.ipynb #94b8cbe4
+# %% ../nbs/14_pipeline.ipynb #25b87cb9
+def _holder(folder:Path) -> str:
+    "Who is at work on a run, in brackets"
+    try: return f' ({(folder/".pid").read_text()})'
+    except OSError: return ''   # it has not said so yet
+
+# %% ../nbs/14_pipeline.ipynb #31a9fea1
 def run(
     config:Config, # what to do
     until:str='generate', # the last stage to run, one of `STAGES`
@@ -216,15 +231,17 @@ def run(
         raise ConfigError(f'reflect.T x reflect.size = {c.reflect.T} x {c.reflect.size} needs {need} instances, expand.n is {c.expand.n}; raise expand.n or lower T or size')
     from filelock import FileLock, Timeout
     try: folder.mkdir(parents=True, exist_ok=True); lock = FileLock(folder/'.lock', timeout=0).acquire()
-    except Timeout: raise ConfigError(f'{folder}: another psi is at work on this run; wait for it, or give this run another name') from None
+    except Timeout: raise ConfigError(f'{folder}: another psi is at work on this run{_holder(folder)}; wait for it, or give this run another name') from None
     except OSError as e: raise ConfigError(f'{folder}: cannot be written ({e.strerror}); run in a folder that you may write to') from None
     with lock:
         work = _Work(folder, config, said)
-        try: _stages(work, until)
+        try:
+            write_text(folder/'.pid', f'process {os.getpid()} on {platform.node()}, since {time.strftime("%H:%M:%S")}')
+            _stages(work, until)
         finally: work.close()
     return Run(folder)
 
-# %% ../nbs/14_pipeline.ipynb #fcc8c6ad
+# %% ../nbs/14_pipeline.ipynb #1000cf4b
 class Run:
     "What a run folder holds"
     def __init__(self,
@@ -249,21 +266,21 @@ class Run:
     @cached_property
     def dropped(self) -> list[Dropped]: return self._read('dropped.jsonl', Dropped)
 
-# %% ../nbs/14_pipeline.ipynb #ee95dd3c
+# %% ../nbs/14_pipeline.ipynb #f689793b
 @patch(as_prop=True)
 def clusters(self:Run) -> Clustering|None:
     "P^C, once it is there"
     path = self.folder/'clusters.json'
     return Clustering.from_dict(json.loads(path.read_text())) if path.exists() else None
 
-# %% ../nbs/14_pipeline.ipynb #5ed0ac82
+# %% ../nbs/14_pipeline.ipynb #a9b0873a
 @patch
 def journal(self:Run) -> Journal:
     "Every call to a model; close it after use"
     if not (path := self.folder/'journal.sqlite').exists(): raise DataError(f'{path}: this run has asked no model yet')
-    return Journal(path)
+    return Journal(path, repair=False)
 
-# %% ../nbs/14_pipeline.ipynb #9c7a6d30
+# %% ../nbs/14_pipeline.ipynb #f5674a45
 @patch
 def cost(self:Run) -> str: # Markdown
     "What each stage has asked and taken, from the journal"
@@ -271,7 +288,7 @@ def cost(self:Run) -> str: # Markdown
     try: return journal._repr_markdown_()
     finally: journal.close()
 
-# %% ../nbs/14_pipeline.ipynb #4ac34764
+# %% ../nbs/14_pipeline.ipynb #08764a8a
 @patch
 def waterfall(self:Run,
     stage:str='generate', # 'generate' or 'expand'
@@ -279,7 +296,7 @@ def waterfall(self:Run,
     "What became of every candidate of a stage"
     return waterfall(self.instances if stage == 'generate' else self.initial, [d for d in self.dropped if d.origin.stage == stage])
 
-# %% ../nbs/14_pipeline.ipynb #37b0bee2
+# %% ../nbs/14_pipeline.ipynb #572b7372
 @patch(as_prop=True)
 def _all(self:Run) -> dict[str, list]:
     "All records by id"
@@ -287,7 +304,7 @@ def _all(self:Run) -> dict[str, list]:
     for x in (*self.seeds, *self.initial, *self.low, *self.principles, *self.instances): out[x.id].append(x)
     return out
 
-# %% ../nbs/14_pipeline.ipynb #81dbd5be
+# %% ../nbs/14_pipeline.ipynb #48f58fca
 def _parents(x) -> tuple[str, ...]: return x.origin.parents if x.origin else ()
 
 def _walk(start:str, steps:Callable[[str], Iterable[str]]) -> list[str]:
@@ -298,7 +315,7 @@ def _walk(start:str, steps:Callable[[str], Iterable[str]]) -> list[str]:
             if i not in seen: seen[i] = None; todo.append(i)
     return list(seen)[1:]
 
-# %% ../nbs/14_pipeline.ipynb #153b0ed0
+# %% ../nbs/14_pipeline.ipynb #96d97c8e
 @patch
 def ancestors(self:Run,
     id:str, # of any record
@@ -308,7 +325,7 @@ def ancestors(self:Run,
     if id not in known: raise DataError(f'{id}: no record of {self.folder} has this id')
     return [x for i in _walk(id, lambda i: [p for x in known.get(i, []) for p in _parents(x)]) for x in known.get(i, [])]
 
-# %% ../nbs/14_pipeline.ipynb #624f17ac
+# %% ../nbs/14_pipeline.ipynb #9183e6e8
 @patch
 def descendants(self:Run,
     id:str, # of any record
@@ -320,7 +337,7 @@ def descendants(self:Run,
         for p in _parents(x): children[p].append(x.id)
     return [x for i in _walk(id, lambda i: children[i]) for x in known[i]]
 
-# %% ../nbs/14_pipeline.ipynb #75f4952b
+# %% ../nbs/14_pipeline.ipynb #7fd48ad3
 @patch
 def _repr_markdown_(self:Run) -> str:
     "Where the run stands: counts, waterfalls, principles"

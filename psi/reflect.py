@@ -8,7 +8,8 @@ __all__ = ['subsets', 'reflect', 'principles_table']
 # %% ../nbs/06_reflect.ipynb #eb875f83
 from collections.abc import Sequence
 from .core import Instance, Principle, Dropped, Origin, ConfigError, EngineError, generator
-from .lm import LM, Request, progress
+from .journal import Request
+from .lm import LM, progress
 from .prompts import reflect_prompt, parse_principles
 
 # %% ../nbs/06_reflect.ipynb #6b59199e
@@ -30,7 +31,7 @@ def _principles(r:Request, reply, d:Sequence[Instance]) -> list[Principle|Droppe
     "The low-level principles of one reply"
     parents = tuple(x.id for x in d)
     texts = parse_principles(reply.text, reply.finished)
-    if not texts: return [Dropped('request refused' if reply.error else 'no principle', reply.error, text=reply.text, origin=Origin(r.stage, r.index, 0, parents))]
+    if not texts: return [Dropped('request failed' if reply.error else 'no principle', reply.error, text=reply.text, origin=Origin(r.stage, r.index, 0, parents))]
     return [Principle(t, Origin(r.stage, r.index, j, parents)) for j, t in enumerate(texts)]
 
 # %% ../nbs/06_reflect.ipynb #7c77887f
@@ -46,7 +47,7 @@ def reflect(
     requests = [Request(reflect_prompt(d, lm.mode), 'reflect', i, generator(seed, 'reflect', i).randrange(2**31)) for i, d in enumerate(parts)]
     found = []
     with progress(T, 'reflect') as bar:
-        for r, reply in lm.stream(requests): found += _principles(r, reply, parts[r.index]); bar.update()
+        for r, reply in lm.stream(requests): found += _principles(r, reply, parts[r.index]); bar.set_postfix_str(lm.pulse(), refresh=False); bar.update()
     known = {p.text: p for p in reversed(found) if isinstance(p, Principle)}   # the same sentence twice is one principle, the first
     principles = [p for p in found if isinstance(p, Principle) and known[p.text] is p]
     dropped = [p for p in found if isinstance(p, Dropped)]

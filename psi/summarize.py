@@ -9,7 +9,8 @@ __all__ = ['cluster_members', 'summarize']
 from collections.abc import Sequence
 from .cluster import Clustering
 from .core import Principle, Dropped, Origin, DataError, EngineError, generator
-from .lm import LM, Request, progress
+from .journal import Request
+from .lm import LM, progress
 from .prompts import summarize_prompt, parse_principle
 
 # %% ../nbs/08_summarize.ipynb #2e9cda8c
@@ -38,7 +39,7 @@ def summarize(
         for r, reply in lm.stream(requests):
             text, origin = parse_principle(reply.text, reply.finished), Origin('summarize', r.index, 0, tuple(p.id for p in groups[r.index]))
             if text and text not in found: found[text] = Principle(text, origin)
-            else: dropped.append(Dropped('duplicate' if text else 'request refused' if reply.error else 'no principle', reply.error, text=reply.text, origin=origin))
-            bar.update()
+            else: dropped.append(Dropped('duplicate' if text else 'request failed' if reply.error else 'no principle', reply.error, text=reply.text, origin=origin))
+            bar.set_postfix_str(lm.pulse(), refresh=False); bar.update()
     if not found: raise EngineError(f'summarize: {lm.model} gave no principle for any of {len(groups)} clusters; use a larger model as M_L')
     return list(found.values()), dropped

@@ -1,7 +1,8 @@
 "Real weights in a real engine: in the process, and behind an address of its own"
 import os, re, subprocess, sys
 import pytest
-from psi.lm import LM, Journal
+from psi.journal import Journal
+from psi.lm import LM
 from psi.local import Engine, WEIGHTS, local_lm, models_dir
 from psi.config import read_config
 from psi.pipeline import run

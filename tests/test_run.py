@@ -121,7 +121,7 @@ def test_an_engine_that_refuses_one_request_does_not_end_the_run(tmp_path):
         asked.append(1)
         return (400, {'error': {'message': 'too long by 7 tokens'}}) if len(asked) == 2 else script(prompt, body)
     with scripted(fussy) as url: r = run(config(url, 'M_g.concurrency=1', 'generate.principles=none', 'generate.n=25'), runs=tmp_path)
-    refused = [d for d in r.dropped if d.reason == 'request refused']
+    refused = [d for d in r.dropped if d.reason == 'request failed']
     assert len(r.instances) == 25 and [d.detail for d in refused] == ['too long by 7 tokens']
 
 
