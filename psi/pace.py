@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['Rate', 'Pace']
 
-# %% ../nbs/01_pace.ipynb #902a443c
+# %% ../nbs/01_pace.ipynb #f6a4400e
 import asyncio, sys, time
 from collections import deque
 from collections.abc import Callable
 from fastcore.basics import patch
 from .core import ConfigError, EngineError
 
-# %% ../nbs/01_pace.ipynb #b67d9b9a
+# %% ../nbs/01_pace.ipynb #cb62ddfd
 class Rate:
     "So many a minute, evenly"
     def __init__(self,
@@ -32,7 +32,7 @@ class Rate:
         "It was n more than was taken, or less, where n is negative"
         self.free_at += n*self.gap
 
-# %% ../nbs/01_pace.ipynb #4cd814de
+# %% ../nbs/01_pace.ipynb #e28ef464
 class Pace:
     "How many requests may be in flight, found while they are"
     def __init__(self,
@@ -51,18 +51,19 @@ class Pace:
         self.requests, self.tokens = Rate(rpm, clock), Rate(tpm, clock)
         self.in_flight, self._queue, self._peak = 0, deque(), 0
         self._fails, self._failing, self._state, self._pause, self._down_since, self.broken = 0, set(), 'on', 0., None, None
-        self._base, self._try, self._double, self._hold = None, '', True, 0
+        self._base, self._try, self._double, self._hold, self._wary = None, '', True, 0, 0
         self._fresh()
+        self._skip = int(self.limit)   # the first ones find no connection yet
 
     def _fresh(self): self._n, self._busy, self._made, self._skip, self._since, self._peak = 0, 0, 0, self.in_flight, self.clock(), 0
 
-# %% ../nbs/01_pace.ipynb #dbebada9
+# %% ../nbs/01_pace.ipynb #b87651fe
 @patch
 def free(self:Pace) -> bool:
     "May one more go?"
     return self.in_flight < {'on': int(self.limit), 'paused': 0, 'probing': 1}[self._state]
 
-# %% ../nbs/01_pace.ipynb #348c8058
+# %% ../nbs/01_pace.ipynb #75252b23
 @patch
 async def enter(self:Pace,
     tokens:float=0, # that it will take, estimated
@@ -79,7 +80,7 @@ async def enter(self:Pace,
             raise
     self._peak = max(self._peak, self.in_flight)
 
-# %% ../nbs/01_pace.ipynb #280704f0
+# %% ../nbs/01_pace.ipynb #8ee854bd
 @patch
 def _wake(self:Pace):
     "Let in whoever may go"
@@ -90,7 +91,7 @@ def _wake(self:Pace):
         self.in_flight += 1
         turn.set_result(None)
 
-# %% ../nbs/01_pace.ipynb #a0426148
+# %% ../nbs/01_pace.ipynb #85df2824
 @patch
 def leave(self:Pace,
     ok:bool,         # an answer came
@@ -104,35 +105,41 @@ def leave(self:Pace,
     self.in_flight -= 1
     if ok: self._answered()
     else: self._failed(busy, lost, key, why)
-    if self._skip > 0: self._skip -= 1   # was sent under the limit before
+    if self._skip > 0:   # was sent under the limit before
+        self._skip -= 1
+        if not self._skip: self._since = self.clock()
     else: self._n += 1; self._made += made if ok else 0
     if busy: self._refused()
+    elif ok and self._wary: self.limit = min(self.most, self.limit + _MORE)
     if self.adapt and self._state == 'on' and self._n >= max(4, int(self.limit)): self._round()
     self._wake()
 
-# %% ../nbs/01_pace.ipynb #9cf28a6e
+# %% ../nbs/01_pace.ipynb #64807953
 @patch
 def abandon(self:Pace):
     "A request was called back"
     self.in_flight -= 1
     self._wake()
 
-# %% ../nbs/01_pace.ipynb #6882cc3d
+# %% ../nbs/01_pace.ipynb #e9305ced
+_LESS, _MORE = .5, .06 # places, for a refusal and for an answer after it
+
 @patch
 def _refused(self:Pace):
-    "Half a place less for each refusal, at once: a storm of them ends within a few answers"
+    "Half a place less, at once: a storm of refusals ends within a few answers"
     self._busy += 1
-    if self.adapt: self.limit, self._base, self._try, self._double, self._hold = max(1., self.limit - .5), None, '', False, 5
+    if self.adapt: self.limit, self._base, self._try, self._double, self._wary = max(1., self.limit - _LESS), None, '', False, 5
 
-# %% ../nbs/01_pace.ipynb #1b6a6bb4
+# %% ../nbs/01_pace.ipynb #7d948cf7
 @patch
 def _round(self:Pace):
     "Set the limit anew after a round"
     rate, full = self._made / max(self.clock() - self._since, 1e-9), self._peak >= int(self.limit)
-    if full and not self._busy: self._climb(rate)
+    if self._wary: self._wary = 5 if self._busy else self._wary - 1
+    elif full: self._climb(rate)
     self._fresh()
 
-# %% ../nbs/01_pace.ipynb #35ca6d65
+# %% ../nbs/01_pace.ipynb #40577a19
 @patch
 def _climb(self:Pace,
     rate:float, # tokens a second at the present limit
@@ -140,16 +147,16 @@ def _climb(self:Pace,
     "One step of the search for the lowest limit with the highest throughput"
     limit, (before, best) = self.limit, self._base or (self.limit, rate)
     if self._try == 'up' and rate < best * (1 + .3 * (limit/before - 1)): self.limit, self._try, self._double = before, 'down', False   # gained too little
-    elif self._try == 'down' and rate < .95 * best: self.limit, self._try, self._hold = before, '', 20   # lost too much
+    elif self._try == 'down' and rate < .95 * best: self.limit, self._try, self._hold = before, '', 5   # lost too much
     elif self._try == 'down': self._base = limit, best
     elif self._hold: self._hold -= 1; self._base = limit, (best + rate)/2
     else: self._base, self._try = (limit, rate), 'up'
     step = 1 if self._double else max(1, .1*self.limit)
     if self._try == 'up': self.limit = min(self.most, self.limit * 2 if self._double else self.limit + step)
     elif self._try == 'down': self.limit = max(1., self.limit - max(1, .25*self.limit))
-    if self.limit == limit and self._try: self._try, self._hold = '', 20   # at an end of what is allowed
+    if self.limit == limit and self._try: self._try, self._hold = '', 5   # at an end of what is allowed
 
-# %% ../nbs/01_pace.ipynb #9a9b7348
+# %% ../nbs/01_pace.ipynb #48937346
 _ENOUGH = 8 # failures in a row
 
 @patch
@@ -160,7 +167,7 @@ def _failed(self:Pace, busy:bool, lost:bool, key:str, why:str):
     enough = _ENOUGH + 2*int(self.limit)*busy   # of refusals there may be many in a row while the limit is still falling
     if self._state == 'probing' or self._state == 'on' and self._fails >= enough and (lost or len(self._failing) > 1): self._rest(why)
 
-# %% ../nbs/01_pace.ipynb #80245be5
+# %% ../nbs/01_pace.ipynb #6bdd598b
 @patch
 def _rest(self:Pace, why:str):
     "Pause, then let a single request try; or stop, where that has been going on for too long"
@@ -180,7 +187,7 @@ def _look(self:Pace):
     self._state = 'probing'
     self._wake()
 
-# %% ../nbs/01_pace.ipynb #5d41b1b4
+# %% ../nbs/01_pace.ipynb #ddca8608
 @patch
 def _answered(self:Pace):
     "An answer: whatever was wrong is over"
@@ -191,7 +198,7 @@ def _answered(self:Pace):
     self._fails, self._state, self._pause, self._down_since = 0, 'on', 0., None
     self._failing.clear()
 
-# %% ../nbs/01_pace.ipynb #473653c7
+# %% ../nbs/01_pace.ipynb #93c7f534
 @patch(as_prop=True)
 def down(self:Pace) -> bool:
     "Is the server taken to be down?"
