@@ -2,6 +2,7 @@
 
     python bench/lm.py                     every client that is installed
     python bench/lm.py --clients psi openai-aiohttp --repeat 5
+    python bench/lm.py --python curator=/path/to/venv/bin/python    a client from an environment of its own (their requirements clash)
 
 For each client: 2,000 prompts with 64 in flight and 50 ms a reply; the same with no latency; start-up, CPU time and peak memory; how many good
 replies of 500 it saves when the engine stumbles; how many prompts are asked again, needlessly, after a kill -9 at half. The client runs on one
@@ -61,6 +62,9 @@ def openai_default(url, prompts, flight, folder, faults): return _openai(url, pr
 
 def curator(url, prompts, flight, folder, faults):
     os.environ.update(CURATOR_DISABLE_RICH_DISPLAY='1', TELEMETRY_ENABLED='false', CURATOR_CACHE_DIR=str(folder))
+    import tiktoken   # it would fetch its table from the network; words are near enough for a rate limit that is not reached
+    words = type('Words', (), {'encode': lambda self, text, **k: text.split()})()
+    tiktoken.get_encoding = tiktoken.encoding_for_model = lambda name: words
     from bespokelabs import curator as lib
     llm = lib.LLM(model_name='fake', backend='openai', backend_params=dict(base_url=f'{url}/v1', api_key='none', max_concurrent_requests=flight,
                   max_requests_per_minute=10**7, max_tokens_per_minute=10**9, max_retries=8))
@@ -70,6 +74,9 @@ def curator(url, prompts, flight, folder, faults):
 
 CLIENTS = {'aiohttp': (aiohttp, 'aiohttp'), 'openai-aiohttp': (openai_aiohttp, 'openai'), 'openai-default': (openai_default, 'openai'),
            'curator': (curator, 'bespokelabs'), 'psi': (psi, 'psi')}
+
+
+PYTHONS = {} # of clients that live in an environment of their own
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------
@@ -100,7 +107,7 @@ def pin(pid, core):
     if hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(pid, {sorted(os.sched_getaffinity(0))[core]})
 
 def start(client, url, n, flight, folder, faults=False):
-    return subprocess.Popen([sys.executable, __file__, '--child', client, '--url', url, '--n', str(n), '--flight', str(flight), '--folder', str(folder), *['--faults'] * faults],
+    return subprocess.Popen([PYTHONS.get(client, sys.executable), __file__, '--child', client, '--url', url, '--n', str(n), '--flight', str(flight), '--folder', str(folder), *['--faults'] * faults],
                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=lambda: pin(0, 0))
 
 def measure(client, server, n, flight, faults=False):
@@ -135,7 +142,8 @@ def middle(runs, k):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--clients', nargs='*', choices=CLIENTS, default=[k for k, (_, lib) in CLIENTS.items() if importlib.util.find_spec(lib)])
+    p.add_argument('--clients', nargs='*', choices=CLIENTS, help='which; the default is all that are there')
+    p.add_argument('--python', nargs='*', default=[], metavar='CLIENT=PATH', help='the interpreter of a client that has an environment of its own')
     p.add_argument('--n', type=int, default=2000); p.add_argument('--flight', type=int, default=64)
     p.add_argument('--latency', type=float, default=.05); p.add_argument('--repeat', type=int, default=3, help='runs of each, the median counts')
     p.add_argument('--seed', type=int, default=0, help='of the faults')
@@ -144,6 +152,8 @@ def main():
     p.add_argument('--faults', action='store_true', help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.child: return child(a)
+    PYTHONS.update(x.split('=', 1) for x in a.python)
+    a.clients = a.clients or [k for k, (_, lib) in CLIENTS.items() if k in PYTHONS or importlib.util.find_spec(lib)]
     table = {c: {} for c in a.clients}
     with Server('--latency', a.latency) as slow, Server('--latency', 0) as quick, Server('--latency', a.latency, '--faults', '--seed', a.seed) as shaky:
         for c in a.clients: measure(c, quick, 20, 4)   # compiles and caches

@@ -26,7 +26,7 @@ class Fake:
     async def answer(self, request):
         self.first = self.first or time.time()
         body = json.loads(await request.read())
-        prompt = body['messages'][-1]['content'] if 'messages' in body else body['prompt']
+        prompt = (body['messages'] or [{'content': ''}])[-1]['content'] if 'messages' in body else body['prompt']
         self.asked[prompt] += 1
         what = self.fault(prompt, self.asked[prompt])
         self.now += 1; self.most = max(self.most, self.now)

@@ -122,7 +122,7 @@ def test_a_full_disk(server, whole, tmp_path):
         out = p.communicate(timeout=120)[0]
         assert p.returncode == 0 and not had & set(asked), out
         assert {n: (disk/'runs/run'/n).read_bytes() for n in NAMES} == whole[0]
-    finally: subprocess.run(['umount', disk])
+    finally: subprocess.run(['umount', '-l', disk])
 
 
 @pytest.mark.parametrize('damage', ['flipped', 'cut short'])
