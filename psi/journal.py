@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Request', 'Reply', 'Journal', 'recorded']
 
-# %% ../nbs/01_journal.ipynb #05f4713f
+# %% ../nbs/01_journal.ipynb #e19d4950
 import asyncio, json, os, shutil, sqlite3, struct, sys, threading, time, zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from .core import ConfigError, DataError, write_text
 
-# %% ../nbs/01_journal.ipynb #e75331ba
+# %% ../nbs/01_journal.ipynb #e8fe1493
 @dataclass(frozen=True)
 class Request:
     "One question to a model"
@@ -29,7 +29,7 @@ class Request:
     turns:tuple[tuple[str,str],...]=() # earlier turns of the same conversation, each ('user' or 'assistant', text)
     schema:dict|None=None # JSON schema that the engine is asked to keep to; None for plain text
 
-# %% ../nbs/01_journal.ipynb #bc73747d
+# %% ../nbs/01_journal.ipynb #b926d6c0
 @dataclass(frozen=True)
 class Reply:
     "One answer, with what it cost"
@@ -46,7 +46,7 @@ class Reply:
     @property
     def finished(self) -> bool: return self.finish_reason != 'length'
 
-# %% ../nbs/01_journal.ipynb #aad92451
+# %% ../nbs/01_journal.ipynb #ab31c6ae
 _PAGE = 4096   # bytes of a page of the file
 _SCHEMA = f'''PRAGMA page_size={_PAGE}; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
 CREATE TABLE IF NOT EXISTS calls(key TEXT PRIMARY KEY, stage TEXT, idx INTEGER, weights TEXT, request TEXT, reply TEXT, at REAL, crc INTEGER);
@@ -56,7 +56,7 @@ _FAILURE = 'INSERT INTO failures VALUES (?,?,?,?,?,?,?,?,?)'
 
 def _crc(row:Sequence) -> int: return zlib.crc32('\0'.join(map(str, row)).encode())
 
-# %% ../nbs/01_journal.ipynb #f3a4400f
+# %% ../nbs/01_journal.ipynb #201dffcf
 class Journal:
     "Every reply of a run, in one SQLite file"
     def __init__(self,
@@ -78,14 +78,14 @@ class Journal:
         if self._writer: self._writer.shutdown()
         self.db.close()
 
-# %% ../nbs/01_journal.ipynb #dae11fd2
+# %% ../nbs/01_journal.ipynb #2db0d00d
 def _trouble(path, e:Exception) -> DataError:
     "Why a journal cannot be read or written, and what to do"
     if 'full' in str(e): return DataError(f'{path}: the disk is full; make room and run the same again, all replies received so far are kept')
     if 'not a database' in str(e): return DataError(f'{path}: not a journal of psi; move it away')
     return DataError(f'{path}: cannot be read or written ({getattr(e, "strerror", None) or e}); check the disk and the permissions, then run the same again')
 
-# %% ../nbs/01_journal.ipynb #32e50a5b
+# %% ../nbs/01_journal.ipynb #7082d6b1
 @patch
 def get(self:Journal,
     key:str, # hash of the request
@@ -94,7 +94,7 @@ def get(self:Journal,
     if key not in self._known: return None
     with self._lock: return Reply(**json.loads(self.db.execute('SELECT reply FROM calls WHERE key=?', (key,)).fetchone()[0]))
 
-# %% ../nbs/01_journal.ipynb #da4d206a
+# %% ../nbs/01_journal.ipynb #6f4e6957
 @patch
 def _commit(self:Journal, rows:Sequence[tuple[str, Sequence]]):
     "Write (statement, values) pairs, all or none"
@@ -109,13 +109,13 @@ def _commit(self:Journal, rows:Sequence[tuple[str, Sequence]]):
             raise _trouble(self.path, e) from None
     self._known.update(values[0] for sql, values in rows if sql is _CALL)
 
-# %% ../nbs/01_journal.ipynb #4e783573
+# %% ../nbs/01_journal.ipynb #1d03468b
 def _call(key:str, request:Request, body:dict, reply:Reply, weights:str) -> tuple[str, tuple]:
     "The row of a call"
     row = (key, request.stage, request.index, weights, json.dumps(body, ensure_ascii=False), json.dumps(asdict(reply), ensure_ascii=False), round(time.time(), 3))
     return _CALL, (*row, _crc(row))
 
-# %% ../nbs/01_journal.ipynb #aeee7108
+# %% ../nbs/01_journal.ipynb #7b3e395d
 @patch
 def put(self:Journal,
     key:str,       # hash of the request
@@ -128,7 +128,7 @@ def put(self:Journal,
     self._commit([_call(key, request, body, reply, weights)])
     return self.get(key)
 
-# %% ../nbs/01_journal.ipynb #7adb42a4
+# %% ../nbs/01_journal.ipynb #f003a204
 @patch
 async def _flush(self:Journal):
     "Write what is pending, and what has come in meanwhile, until nothing is"
@@ -142,7 +142,7 @@ async def _flush(self:Journal):
         else:
             for _, done in batch: done.done() or done.set_result(None)
 
-# %% ../nbs/01_journal.ipynb #c0971345
+# %% ../nbs/01_journal.ipynb #a8e4eef7
 @patch
 async def aput(self:Journal,
     key:str, request:Request, body:dict, reply:Reply, weights:str='', # as for `put`
@@ -151,7 +151,7 @@ async def aput(self:Journal,
     await self._enqueue(_call(key, request, body, reply, weights))
     return reply
 
-# %% ../nbs/01_journal.ipynb #b0593f42
+# %% ../nbs/01_journal.ipynb #43624df3
 @patch
 def _enqueue(self:Journal, row:tuple[str, tuple]) -> asyncio.Future:
     "Put a row into the next commit"
@@ -161,7 +161,7 @@ def _enqueue(self:Journal, row:tuple[str, tuple]) -> asyncio.Future:
     if getattr(self, '_flushing', None) is None or self._flushing.done(): self._flushing = loop.create_task(self._flush())
     return done
 
-# %% ../nbs/01_journal.ipynb #14e89963
+# %% ../nbs/01_journal.ipynb #41acccab
 @patch
 async def failed(self:Journal,
     key:str, request:Request, # of the try
@@ -174,7 +174,7 @@ async def failed(self:Journal,
     u = usage or {}
     await self._enqueue((_FAILURE, (key, request.stage, request.index, reason, u.get('prompt_tokens'), u.get('completion_tokens'), round(seconds, 3), round(time.time(), 3), attempt)))
 
-# %% ../nbs/01_journal.ipynb #f7e2daa7
+# %% ../nbs/01_journal.ipynb #0b66dec4
 @patch
 def rows(self:Journal,
     stage:str='', # only this stage; the default is all
@@ -183,7 +183,7 @@ def rows(self:Journal,
     with self._lock: found = self.db.execute('SELECT key, stage, idx, weights, request, reply, at FROM calls WHERE ?="" OR stage=? ORDER BY stage, idx, key', (stage, stage)).fetchall()
     return [dict(key=k, stage=s, index=i, weights=w, request=json.loads(q), reply=json.loads(r), at=at) for k, s, i, w, q, r, at in found]
 
-# %% ../nbs/01_journal.ipynb #b4930cda
+# %% ../nbs/01_journal.ipynb #1fbd254c
 @patch
 def failures(self:Journal,
     stage:str='', # only this stage; the default is all
@@ -192,13 +192,13 @@ def failures(self:Journal,
     names = 'key', 'stage', 'index', 'reason', 'prompt_tokens', 'completion_tokens', 'seconds', 'at', 'attempt'
     with self._lock: return [dict(zip(names, r)) for r in self.db.execute('SELECT * FROM failures WHERE ?="" OR stage=? ORDER BY rowid', (stage, stage))]
 
-# %% ../nbs/01_journal.ipynb #3b54addc
+# %% ../nbs/01_journal.ipynb #7c52f3f8
 def _sum(replies:list[dict], name:str) -> int|float|None:
     "The total of a field; None where one of them is unknown"
     values = [r[name] for r in replies]
     return None if None in values else sum(values)
 
-# %% ../nbs/01_journal.ipynb #68606735
+# %% ../nbs/01_journal.ipynb #8ff28dd2
 @patch
 def _repr_markdown_(self:Journal) -> str:
     "A row a stage"
@@ -212,7 +212,7 @@ def _repr_markdown_(self:Journal) -> str:
         out += f'\n| {s or "-"} | {len(replies)} | {failed[s]} | {num(read)} | {share} | {num(written)} | {num(seconds)} |'
     return out
 
-# %% ../nbs/01_journal.ipynb #b86c3078
+# %% ../nbs/01_journal.ipynb #ac9d892b
 @patch
 def export(self:Journal,
     path:str|os.PathLike, # ends with .jsonl or .parquet
@@ -226,7 +226,7 @@ def export(self:Journal,
     else: raise ConfigError(f'{path}: a journal is exported as .jsonl or .parquet')
     return len(rows)
 
-# %% ../nbs/01_journal.ipynb #e2c27da9
+# %% ../nbs/01_journal.ipynb #542240a3
 @contextmanager
 def recorded(
     path:str|os.PathLike, # a .jsonl file of replies; made where it is missing
@@ -242,7 +242,7 @@ def recorded(
         if len(journal) > had: write_text(path, ''.join(json.dumps({k: r[k] for k in names}, ensure_ascii=False) + '\n' for r in journal.rows()))
         journal.close()
 
-# %% ../nbs/01_journal.ipynb #4e5dc516
+# %% ../nbs/01_journal.ipynb #0336f62a
 def _log(path:Path) -> Iterator[tuple[int, int, bytes]]:
     "The entries of the write-ahead log: number of the page, whether it ends a commit, the page"
     log = Path(f'{path}-wal')
@@ -255,7 +255,7 @@ def _log(path:Path) -> Iterator[tuple[int, int, bytes]]:
     for at in entries:
         if raw[at + 8:at + 16] == salt: yield int.from_bytes(raw[at:at + 4], 'big'), int.from_bytes(raw[at + 4:at + 8], 'big'), raw[at + 24:at + step]
 
-# %% ../nbs/01_journal.ipynb #41ac319a
+# %% ../nbs/01_journal.ipynb #e6603261
 def _damage(db:sqlite3.Connection, path:Path) -> str:
     "What is wrong with a journal; empty where nothing is"
     try:
@@ -267,7 +267,7 @@ def _damage(db:sqlite3.Connection, path:Path) -> str:
         return f'{bad} of its rows have a wrong checksum' if bad else ''
     except sqlite3.Error as e: return str(e).splitlines()[0]
 
-# %% ../nbs/01_journal.ipynb #d54d355d
+# %% ../nbs/01_journal.ipynb #697f634e
 def _varint(b:bytes, at:int) -> tuple[int, int]:
     "A number of SQLite's variable length at `at`, and where it ends"
     n = 0
@@ -276,7 +276,7 @@ def _varint(b:bytes, at:int) -> tuple[int, int]:
         if b[at + i] < 128: return n, at + i + 1
     return n << 8 | b[at + 8], at + 9
 
-# %% ../nbs/01_journal.ipynb #31dadc91
+# %% ../nbs/01_journal.ipynb #caed3ca2
 def _payload(pages:dict[int, bytes], page:bytes, at:int) -> bytes:
     "The bytes of the row at `at`; a long one goes on in a chain of other pages"
     size, at = _varint(page, at)
@@ -290,7 +290,7 @@ def _payload(pages:dict[int, bytes], page:bytes, at:int) -> bytes:
     while len(data) < size: data, then = data + pages[then][4:], int.from_bytes(pages[then][:4], 'big')
     return data[:size]
 
-# %% ../nbs/01_journal.ipynb #28846d54
+# %% ../nbs/01_journal.ipynb #47b2b8af
 _BYTES = 0, 1, 2, 3, 4, 6, 8, 8, 0, 0 # of a number, by its kind
 
 def _values(data:bytes) -> list:
@@ -305,7 +305,7 @@ def _values(data:bytes) -> list:
                    else int.from_bytes(piece, 'big', signed=True) if k < 7 else piece.decode() if k % 2 else piece)
     return out
 
-# %% ../nbs/01_journal.ipynb #808ef3b0
+# %% ../nbs/01_journal.ipynb #ec764a78
 def _salvage(path:Path) -> list[tuple]:
     "The rows of `calls` that are sound, however damaged the file is"
     raw, found = path.read_bytes(), {}
@@ -316,10 +316,12 @@ def _salvage(path:Path) -> list[tuple]:
         for i in range(int.from_bytes(page[head + 3:head + 5], 'big')):
             try: row = _values(_payload(pages, page, int.from_bytes(page[head + 8 + 2*i:head + 10 + 2*i], 'big')))
             except (LookupError, ValueError, struct.error): continue
-            if len(row) == 8 and _crc(row[:-1]) == row[-1]: found[row[0]] = tuple(row)
+            if len(row) != 8: continue
+            if isinstance(row[6], int): row[6] = float(row[6])   # SQLite stores 5.0 as 5
+            if _crc(row[:-1]) == row[-1]: found[row[0]] = tuple(row)
     return sorted(found.values(), key=lambda row: row[6])
 
-# %% ../nbs/01_journal.ipynb #d5721b72
+# %% ../nbs/01_journal.ipynb #c862f602
 def _mend(path:Path, repair:bool, said:Callable[[str], None]):
     "Look a journal over; where it is damaged, set it aside and make a new one of what is sound"
     try:
@@ -334,7 +336,7 @@ def _mend(path:Path, repair:bool, said:Callable[[str], None]):
     _rebuild(path, rows)
     said(f'{path}: damaged ({what}); {len(rows)} sound replies are kept, what is missing will be asked again; the damaged file is now {aside.name}')
 
-# %% ../nbs/01_journal.ipynb #80efa630
+# %% ../nbs/01_journal.ipynb #cab05c5f
 def _rebuild(path:Path, rows:Sequence[tuple]):
     "A new journal of these rows, in the place of the old"
     new = path.with_suffix('.new')

@@ -7,7 +7,7 @@ from script import script
 
 RUNS = int(os.environ.get('PSI_KILLS', 4))
 KEY = 'sk-planted-key-0451'
-SETS = ['generate.principles=zephyr-7b-beta', 'generate.n=4000', 'generate.threshold=1', 'M_L.model=script', 'M_g.model=script', 'name=run', 'M_g.concurrency=8', 'M_g.adapt=false']
+SETS = ['generate.principles=zephyr-7b-beta', 'generate.n=5000', 'generate.threshold=1', 'M_L.model=script', 'M_g.model=script', 'name=run', 'M_g.concurrency=8', 'M_g.adapt=false']
 NAMES = 'principles.jsonl', 'instances.jsonl', 'dropped.jsonl'
 CODE = '''
 import sys
