@@ -27,16 +27,20 @@ def raw(url, model, asked, sampling, slots):
         body = {'model': model, 'prompt': r.prompt, 'seed': r.seed, 'stop': list(r.stop), **sampling}
         req = urllib.request.Request(f'{url}/completions', json.dumps(body).encode(), {'Content-Type': 'application/json'})
         return json.load(urllib.request.urlopen(req))['usage']['completion_tokens']
-    with ThreadPoolExecutor(slots) as pool: return sum(pool.map(one, asked))
+    with ThreadPoolExecutor(slots) as pool:
+        start = time.perf_counter()
+        return sum(pool.map(one, asked)), time.perf_counter() - start
 
 
 def psi(url, model, asked, sampling, slots):
     "LM, with its journal on the disk"
     with tempfile.TemporaryDirectory() as folder:
         lm = LM(model, url, 'completion', slots, Journal(Path(folder)/'journal.sqlite'), adapt=False, **sampling)
-        tokens = sum(r.completion_tokens for r in lm(asked))
+        lm.open()   # bench/lm.py measures the start
+        start = time.perf_counter()
+        tokens, took = sum(r.completion_tokens for r in lm(asked)), time.perf_counter() - start
         lm.close(); lm.journal.close()
-    return tokens
+    return tokens, took
 
 
 def measure(model, slots, n, tokens, repeat):
@@ -48,9 +52,8 @@ def measure(model, slots, n, tokens, repeat):
             with Engine(model, slots, 2048) as engine:
                 url = engine.address()
                 raw(url, engine.model, requests(1, 4)[0], {'max_tokens': 1}, 1)
-                start = time.perf_counter()
-                made = client(url, engine.model, asked, sampling, slots)
-                rates[client].append(made / (time.perf_counter() - start))
+                made, took = client(url, engine.model, asked, sampling, slots)
+                rates[client].append(made / took)
     return {c.__name__: statistics.median(v) for c, v in rates.items()}
 
 
