@@ -6,7 +6,7 @@
 __all__ = ['SCALES', 'ModelConfig', 'ExpandConfig', 'ReflectConfig', 'ClusterConfig', 'GenerateConfig', 'Config', 'read_config',
            'to_toml', 'config_template']
 
-# %% ../nbs/13_config.ipynb #832c0b46
+# %% ../nbs/13_config.ipynb #0dafb514
 import json, os, re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -17,11 +17,11 @@ from .core import ConfigError
 try: import tomllib
 except ImportError: import tomli as tomllib   # Python 3.10
 
-# %% ../nbs/13_config.ipynb #4d22390f
+# %% ../nbs/13_config.ipynb #da155a3c
 class _Table(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True)
 
-# %% ../nbs/13_config.ipynb #2907b784
+# %% ../nbs/13_config.ipynb #796cdcf4
 class ModelConfig(_Table):
     "A model: which, where, how it is asked"
     model:str = Field('qwen2.5-coder-0.5b-instruct', description='a name that `psi fetch` knows, a path to a GGUF file, or the name at base_url')
@@ -40,7 +40,7 @@ class ModelConfig(_Table):
     longer:int = Field(0, ge=0, description='how often a reply that was cut off is asked for again, with twice the max_tokens')
     sampling:dict = Field(default_factory=dict, description='sent with each request: temperature, top_p, max_tokens, ...')
 
-# %% ../nbs/13_config.ipynb #2bfb7247
+# %% ../nbs/13_config.ipynb #fb6d5453
 class ExpandConfig(_Table):
     "D_seed -> D_initial (Eq. 1)"
     n:int = Field(200, ge=1, description='size of D_initial: more than the seeds, at least reflect.T x reflect.size')
@@ -53,7 +53,7 @@ class ReflectConfig(_Table):
     T:int = Field(10, ge=1, description='number of subsets')
     size:int = Field(10, ge=1, description='instances in each')
 
-# %% ../nbs/13_config.ipynb #5cb090fa
+# %% ../nbs/13_config.ipynb #91ffba4d
 class ClusterConfig(_Table):
     "low-level principles -> soft clusters (section 4.1, A.7)"
     embedder:str = Field('all-mpnet-base-v2', description='a sentence-transformers model: a name that `psi fetch` knows, or a folder')
@@ -71,7 +71,7 @@ class GenerateConfig(_Table):
     threshold:float = Field(.7, ge=0, le=1, description='ROUGE-L F1 with anything kept before, above which a candidate is dropped')
     patience:int = Field(20, ge=1, description='requests in a row that may yield nothing')
 
-# %% ../nbs/13_config.ipynb #22a94658
+# %% ../nbs/13_config.ipynb #cbeccb3d
 class Config(_Table):
     "A whole run"
     name:str = Field('run', pattern=r'^[\w][\w.-]*$', description='the run is kept in runs/NAME')
@@ -84,7 +84,7 @@ class Config(_Table):
     cluster:ClusterConfig = ClusterConfig()
     generate:GenerateConfig = GenerateConfig()
 
-# %% ../nbs/13_config.ipynb #cf5eaa91
+# %% ../nbs/13_config.ipynb #a14ce3ae
 def _line(text:str, loc:Sequence) -> int|None:
     "The line of a TOML file where a setting stands, from 1"
     table = []
@@ -95,14 +95,14 @@ def _line(text:str, loc:Sequence) -> int|None:
             if list(map(str, loc))[:len(here)] == here: return i
         if table and m and table == list(map(str, loc)): return i
 
-# %% ../nbs/13_config.ipynb #68482106
+# %% ../nbs/13_config.ipynb #22c76db0
 def _fields_of(loc:Sequence) -> dict:
     "The settings that may stand in the table of a config at `loc`"
     model = Config
     for key in loc: model = getattr(model.model_fields.get(key), 'annotation', None) if isinstance(model, type) and issubclass(model, BaseModel) else None
     return getattr(model, 'model_fields', {})
 
-# %% ../nbs/13_config.ipynb #6d8eb094
+# %% ../nbs/13_config.ipynb #241b73d6
 def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
     "The first complaint of pydantic, in one line: the place, the setting, its value, what is allowed"
     x = e.errors()[0]
@@ -113,7 +113,7 @@ def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
         return ConfigError(f'{where(loc)}: unknown setting {key}; ' + (f'did you mean {near[0]}? ' if near else '') + f'allowed: {", ".join(known)}')
     return ConfigError(f'{where(loc)}: {key} is {x["input"]!r}; {x["msg"][0].lower() + x["msg"][1:]}')
 
-# %% ../nbs/13_config.ipynb #0a927172
+# %% ../nbs/13_config.ipynb #895d42b7
 def _put(d:dict, assignment:str):
     "Apply one KEY=VALUE; the value is read as TOML, or taken as text"
     key, eq, value = assignment.partition('=')
@@ -124,12 +124,12 @@ def _put(d:dict, assignment:str):
     for k in path: d = d.setdefault(k, {}) if isinstance(d, dict) else {}
     if isinstance(d, dict): d[last] = value
 
-# %% ../nbs/13_config.ipynb #6e5c18e1
+# %% ../nbs/13_config.ipynb #9ae69d3c
 def _deep(base:dict, over:dict) -> dict:
     "`base` with the settings of `over`, table by table"
     return base | {k: _deep(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in over.items()}
 
-# %% ../nbs/13_config.ipynb #be2d2dd7
+# %% ../nbs/13_config.ipynb #0cb6dd70
 def read_config(
     path:str|os.PathLike|None=None, # a TOML file; None takes the defaults
     sets:Iterable[str]=(), # 'generate.n=100' and the like, applied on top
@@ -152,13 +152,13 @@ def read_config(
     try: return Config(**d)
     except ValidationError as e: raise _explain(e, where) from None
 
-# %% ../nbs/13_config.ipynb #6e9a842a
+# %% ../nbs/13_config.ipynb #87245296
 def _defaults(d:dict) -> dict:
     "The defaults of the tables that a config touches; sampling stands as a whole"
     base = Config().model_dump()
     return {k: {a: b for a, b in base[k].items() if not (a == 'sampling' and 'sampling' in d[k])} for k in d if isinstance(base.get(k), dict) and isinstance(d[k], dict)}
 
-# %% ../nbs/13_config.ipynb #5237e6ba
+# %% ../nbs/13_config.ipynb #9bd82270
 SCALES = { # three sizes of the same method: what differs from the defaults
 'demo':   dict(name='demo', M_L=dict(sampling=dict(temperature=.7, max_tokens=350)), M_g=dict(sampling=dict(temperature=.8, top_p=.95, frequency_penalty=.3, max_tokens=220)),
                expand=dict(n=30, per_request=6), reflect=dict(T=10, size=3), cluster=dict(evidence=0), generate=dict(n=40, per_request=6)),
@@ -167,13 +167,13 @@ SCALES = { # three sizes of the same method: what differs from the defaults
                M_g=dict(model='HuggingFaceH4/zephyr-7b-beta', base_url='http://localhost:8000/v1', concurrency=64, sampling=dict(temperature=.8, top_p=.95, max_tokens=2500))),
 }
 
-# %% ../nbs/13_config.ipynb #637cc846
+# %% ../nbs/13_config.ipynb #f93d28df
 def _toml(v) -> str:
     "A value as TOML"
     if isinstance(v, dict): return '{' + ', '.join(f'{k} = {_toml(w)}' for k, w in v.items()) + '}'
     return json.dumps(v, ensure_ascii=False) if isinstance(v, str | bool) else str(v)
 
-# %% ../nbs/13_config.ipynb #1a4acd81
+# %% ../nbs/13_config.ipynb #1766100c
 def to_toml(
     config:Config, # any
     comments:bool=False, # with what each setting means
@@ -188,7 +188,7 @@ def to_toml(
         out += ['', f'[{k}]' + (f'  # {about}' if comments else ''), *(line(a, getattr(table, a), b) for a, b in type(table).model_fields.items())]
     return '\n'.join(out) + '\n'
 
-# %% ../nbs/13_config.ipynb #b9dab896
+# %% ../nbs/13_config.ipynb #59645289
 def config_template(
     scale:str='laptop', # one of `SCALES`
 ) -> str: # TOML with comments

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Tally', 'LM', 'scripted', 'progress']
 
-# %% ../nbs/02_lm.ipynb #6bbe81b1
+# %% ../nbs/02_lm.ipynb #43f9a2e0
 import asyncio, atexit, hashlib, json, os, random, sys, threading, time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ from .core import ConfigError, EngineError
 from .journal import Journal, Reply, Request
 from .pace import Pace
 
-# %% ../nbs/02_lm.ipynb #cefb60e6
+# %% ../nbs/02_lm.ipynb #1dfef856
 @dataclass
 class Tally:
     "What an LM has done so far"
@@ -31,7 +31,7 @@ class Tally:
     completion_tokens:int=0
     since:float=0. # when the first request was sent, on `time.monotonic`'s clock
 
-# %% ../nbs/02_lm.ipynb #fe21e25b
+# %% ../nbs/02_lm.ipynb #e06c10fd
 class LM:
     "A model at an OpenAI-style address"
     def __init__(self,
@@ -62,7 +62,7 @@ class LM:
 
     def __repr__(self): return f'LM({self.model!r}, mode={self.mode!r}, concurrency={self.concurrency}, {self.sampling})'
 
-# %% ../nbs/02_lm.ipynb #84c7014d
+# %% ../nbs/02_lm.ipynb #f805b59b
 @patch
 def body(self:LM,
     r:Request, # what to ask
@@ -74,13 +74,13 @@ def body(self:LM,
     if r.schema: extra['response_format'] = {'type': 'json_schema', 'json_schema': {'name': 'reply', 'schema': r.schema, 'strict': True}}
     return {'model': self.model, **ask, **self.sampling, **extra}
 
-# %% ../nbs/02_lm.ipynb #3ee8ce6d
+# %% ../nbs/02_lm.ipynb #423478c7
 def _name(lm:LM, body:dict) -> str:
     "The key of a request with this body"
-    what = json.dumps([1, lm.mode, lm.weights, body], sort_keys=True, ensure_ascii=False)
+    what = json.dumps([1, lm.mode, lm.weights, body, *[lm.longer] * bool(lm.longer)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(what.encode()).hexdigest()
 
-# %% ../nbs/02_lm.ipynb #952d7d2c
+# %% ../nbs/02_lm.ipynb #1d8027c9
 @patch
 def key(self:LM,
     r:Request, # what to ask
@@ -88,7 +88,7 @@ def key(self:LM,
     "Hash of everything that shapes the reply"
     return _name(self, self.body(r))
 
-# %% ../nbs/02_lm.ipynb #9b6c6fa9
+# %% ../nbs/02_lm.ipynb #7aed3b6f
 _thread = {}
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -105,7 +105,7 @@ def _hang_up():
     async def close(): await asyncio.gather(*(c.close() for c in _thread['clients']), return_exceptions=True)
     if _thread.get('pid') == os.getpid(): asyncio.run_coroutine_threadsafe(close(), _loop()).result(5)
 
-# %% ../nbs/02_lm.ipynb #df91b94b
+# %% ../nbs/02_lm.ipynb #6f964b65
 def _said(e:Exception, key:str='') -> str:
     "What went wrong, in the server's words or those of the first cause; never with the key"
     body = getattr(e, 'body', None)
@@ -114,14 +114,14 @@ def _said(e:Exception, key:str='') -> str:
     said = (str(said or getattr(e, 'strerror', None) or e).strip() or type(e).__name__).splitlines()[0]
     return (said.replace(key, '...') if key else said)[:200]
 
-# %% ../nbs/02_lm.ipynb #c67982a5
+# %% ../nbs/02_lm.ipynb #8d6b1b50
 def _key_of(lm:LM, url:str) -> str:
     "The key to send: the given one, the environment's, or a stand-in for engines that ask for none"
     key = lm._api_key or os.environ.get('OPENAI_API_KEY')
     if not key and 'api.openai.com' in url: raise EngineError(f'{url}: asks for a key; put it into the environment variable OPENAI_API_KEY')
     return key or 'none'
 
-# %% ../nbs/02_lm.ipynb #81dcc548
+# %% ../nbs/02_lm.ipynb #1e252812
 async def _models(client, wait:float=300.) -> list[str]:
     "Names of the models at an address; empty where it does not tell. Waits for one that is loading"
     import openai
@@ -134,7 +134,7 @@ async def _models(client, wait:float=300.) -> list[str]:
             if e.status_code not in (429, 500, 502, 503, 504) or time.monotonic() > end: raise
             await asyncio.sleep(pause := min(2*pause, 2.))
 
-# %% ../nbs/02_lm.ipynb #bbda3bc9
+# %% ../nbs/02_lm.ipynb #4d7b4848
 @patch
 def open(self:LM):
     "Connect, and check that the address answers and knows the model; done by the first request that needs it"
@@ -153,7 +153,7 @@ def open(self:LM):
     self._open = url, client, Pace(**self._pace), key
     return self._open
 
-# %% ../nbs/02_lm.ipynb #32ad471f
+# %% ../nbs/02_lm.ipynb #9ba05593
 @patch
 def close(self:LM):
     "Hang up, and stop the engine if it is this process's own; the next request opens both again"
@@ -161,7 +161,7 @@ def close(self:LM):
     if self.engine: self.engine.close()
     self._open = None
 
-# %% ../nbs/02_lm.ipynb #d11160f0
+# %% ../nbs/02_lm.ipynb #936d592c
 @dataclass(frozen=True)
 class _Verdict:
     "What a failed try means"
@@ -172,12 +172,13 @@ class _Verdict:
     final:bool=False # this request cannot be answered
     fatal:EngineError|None=None # no request can
     usage:dict|None=None # tokens that the try cost, where known
+    seconds:float=0. # that it took
 
 class _NoAnswer(Exception):
     "The server sent something that is no answer"
     def __init__(self, why, usage=None): super().__init__(why); self.usage = usage
 
-# %% ../nbs/02_lm.ipynb #3b94d0b1
+# %% ../nbs/02_lm.ipynb #63ec2778
 def _retry_after(headers) -> float|None:
     "Seconds that the server asks to wait; it says so in milliseconds, in seconds, or as a date"
     from email.utils import parsedate_to_datetime
@@ -187,7 +188,7 @@ def _retry_after(headers) -> float|None:
         return max(0., float(said) if said.replace('.', '', 1).isdigit() else parsedate_to_datetime(said).timestamp() - time.time())
     except (ValueError, TypeError): return None
 
-# %% ../nbs/02_lm.ipynb #1f78ad02
+# %% ../nbs/02_lm.ipynb #edf7f6e7
 _FATAL = { # what a user can do about it
 401: 'refuses the key; put the right one into the environment variable OPENAI_API_KEY',
 403: 'refuses the key; put the right one into the environment variable OPENAI_API_KEY',
@@ -203,7 +204,7 @@ def _status(e, lm:LM, url:str, key:str) -> _Verdict:
     if code == 413 or code in (400, 422) and any(w in said.lower() for w in ('context', 'too long', 'maximum length', 'too large')): return _Verdict(said, final=True)
     return _Verdict(said, fatal=EngineError(f'{url}: ' + _FATAL.get(code, 'refuses the request of {model} with HTTP {code} ({said}); correct the settings').format(model=lm.model, said=said, code=code)))
 
-# %% ../nbs/02_lm.ipynb #347e32b4
+# %% ../nbs/02_lm.ipynb #e1f20bad
 def _verdict(e:Exception, lm:LM, url:str, key:str) -> _Verdict:
     "What an exception means"
     import openai
@@ -215,20 +216,20 @@ def _verdict(e:Exception, lm:LM, url:str, key:str) -> _Verdict:
     if isinstance(e, (ValueError, openai.OpenAIError)): return _Verdict(f'not readable ({_said(e, key)})')
     raise e
 
-# %% ../nbs/02_lm.ipynb #e6add799
+# %% ../nbs/02_lm.ipynb #04bc9c7e
 def _reply(text:str, seconds:float, attempts:int) -> Reply:
     "What the engine sent, as a Reply"
     got = json.loads(text)
     if not isinstance(got, dict): raise _NoAnswer('not an object')
-    u, choices = got.get('usage') or {}, got.get('choices')
-    if not choices: raise _NoAnswer('no choices', u)
-    c = choices[0]
-    text = (c.get('message') or {}).get('content') if 'message' in c else c.get('text')
+    u, choices = got.get('usage'), got.get('choices')
+    if not isinstance(u, dict): u = {}
+    if not isinstance(choices, list) or not choices or not isinstance(c := choices[0], dict): raise _NoAnswer('no choices', u)
+    text = c['message'].get('content') if isinstance(c.get('message'), dict) else c.get('text')
     if not isinstance(text, str): raise _NoAnswer('no text', u)
     return Reply(text, c.get('finish_reason') or 'stop', u.get('prompt_tokens'), u.get('completion_tokens'), (u.get('prompt_tokens_details') or {}).get('cached_tokens'),
                  round(seconds, 3), attempts, got.get('model') or '')
 
-# %% ../nbs/02_lm.ipynb #74e59839
+# %% ../nbs/02_lm.ipynb #c7f4a33f
 async def _try(lm:LM, body:dict, attempt:int, key:str) -> Reply|_Verdict:
     "One try"
     url, client, pace, secret = lm._open
@@ -243,17 +244,17 @@ async def _try(lm:LM, body:dict, attempt:int, key:str) -> Reply|_Verdict:
         try: v = _verdict(e, lm, url, secret)
         except BaseException: pace.abandon(); raise
         pace.leave(v.final or bool(v.fatal), busy=v.busy, lost=v.lost, key=key, why=v.why)
-        return v
+        return replace(v, seconds=time.monotonic() - start)
     pace.leave(True, made=reply.completion_tokens or 1)
     if guess and reply.completion_tokens is not None: pace.tokens.settle((reply.prompt_tokens or 0) + reply.completion_tokens - guess)
     return reply
 
-# %% ../nbs/02_lm.ipynb #a19d51eb
+# %% ../nbs/02_lm.ipynb #51a7d5c5
 _chance = random.Random()
 
 async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
     "One request, until it is in the journal, or has failed"
-    t, tries, longer, start = lm.tally, 0, lm.longer, time.monotonic()
+    t, tries, longer, start, asked = lm.tally, 0, lm.longer, time.monotonic(), body
     t.since = t.since or start
     while True:
         tries += 1
@@ -264,7 +265,7 @@ async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
             longer, body = longer - 1, body | {'max_tokens': 2*body['max_tokens']}
             continue
         if got.fatal: raise got.fatal
-        await lm.journal.failed(key, r, got.why, time.monotonic() - start, got.usage, tries)
+        await lm.journal.failed(key, r, got.why, got.seconds, got.usage, tries)
         if got.final or tries > lm.retries: return _lost(lm, got.why, tries, start)
         t.retries += 1
         pace = lm._open[2]
@@ -273,14 +274,14 @@ async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
         await asyncio.sleep(got.after if got.after is not None else _chance.uniform(0, min(30., .05 * 2**tries)))
     t.answered += 1
     for k in ('prompt_tokens', 'cached_tokens', 'completion_tokens'): setattr(t, k, getattr(t, k) + (getattr(got, k) or 0))
-    return await lm.journal.aput(key, r, body, got, lm.weights)
+    return await lm.journal.aput(key, r, asked, got, lm.weights)
 
 def _lost(lm:LM, why:str, tries:int, start:float) -> Reply:
     "A request that has failed for good"
     lm.tally.failed += 1
     return Reply('', 'error', seconds=round(time.monotonic() - start, 3), attempts=tries, error=f'{why}' + f' ({tries} tries)'*(tries > 1))
 
-# %% ../nbs/02_lm.ipynb #de333a60
+# %% ../nbs/02_lm.ipynb #6db5efd5
 def _submit(lm:LM, r:Request, body:dict, key:str) -> Future:
     "A reply on its way"
     if f := lm._flying.get(key): return f
@@ -289,7 +290,7 @@ def _submit(lm:LM, r:Request, body:dict, key:str) -> Future:
     f.add_done_callback(lambda _: lm._flying.pop(key, None))
     return f
 
-# %% ../nbs/02_lm.ipynb #1eda9360
+# %% ../nbs/02_lm.ipynb #a03cda84
 @patch
 def stream(self:LM,
     requests:Iterable[Request|str], # may be endless
@@ -311,7 +312,7 @@ def stream(self:LM,
     finally:
         for _, f, known in flying: known or f.cancel()
 
-# %% ../nbs/02_lm.ipynb #28ca8aec
+# %% ../nbs/02_lm.ipynb #bcfbeb88
 @patch
 def __call__(self:LM,
     prompts:str|Request|Iterable[str|Request], # one, or many
@@ -320,7 +321,7 @@ def __call__(self:LM,
     if isinstance(prompts, str | Request): return next(self.stream([prompts]))[1]
     return [reply for _, reply in self.stream(prompts)]
 
-# %% ../nbs/02_lm.ipynb #bb2cf424
+# %% ../nbs/02_lm.ipynb #2ec54e06
 @patch
 async def agenerate(self:LM,
     prompts:Iterable[str|Request], # any number
@@ -328,7 +329,7 @@ async def agenerate(self:LM,
     "Ask and wait, from async code: the caller's loop stays free"
     return await asyncio.to_thread(self, list(prompts))
 
-# %% ../nbs/02_lm.ipynb #5b24e5ac
+# %% ../nbs/02_lm.ipynb #dc1a9510
 @patch
 def replay(self:Journal,
     model:str='', # whose replies; may be left out where the journal holds those of one model
@@ -342,7 +343,7 @@ def replay(self:Journal,
     sampling = {k: v for k, v in sent.items() if k not in ('model', 'messages', 'prompt', 'seed', 'stop', 'response_format')}
     return LM(model, nobody, 'chat' if 'messages' in sent else 'completion', journal=self, weights=row['weights'], **sampling)
 
-# %% ../nbs/02_lm.ipynb #c312c1a3
+# %% ../nbs/02_lm.ipynb #649fa156
 def _answer(handler, reply, body:dict):
     "Send what `reply` makes of a request, in OpenAI's shape"
     prompt = body['messages'][-1]['content'] if 'messages' in body else body['prompt']
@@ -357,7 +358,7 @@ def _answer(handler, reply, body:dict):
     handler.send_response(status); handler.send_header('Content-Type', 'application/json'); handler.send_header('Content-Length', str(len(out)))
     handler.end_headers(); handler.wfile.write(out)
 
-# %% ../nbs/02_lm.ipynb #75ea74ce
+# %% ../nbs/02_lm.ipynb #e66b31bc
 @contextmanager
 def scripted(
     reply:Callable[[str, dict], str|tuple[int, dict]], # (prompt, the whole request body) -> the model's text, or a status and a whole response
@@ -377,7 +378,7 @@ def scripted(
     try: yield f'http://127.0.0.1:{server.server_port}/v1'
     finally: server.shutdown(); server.server_close()
 
-# %% ../nbs/02_lm.ipynb #359cdeb4
+# %% ../nbs/02_lm.ipynb #adcef528
 def progress(
     total:int, # what counts as done
     what:str,  # a word or two before the bar
@@ -387,7 +388,7 @@ def progress(
     watched = sys.stderr.isatty() or 'ipykernel' in sys.modules
     return tqdm(total=total, desc=f'{what:10}', disable=not watched, dynamic_ncols=True, leave=True, bar_format='{desc} {bar:24} {n_fmt}/{total_fmt} {elapsed} (~{remaining} left){postfix}')
 
-# %% ../nbs/02_lm.ipynb #af6f6ccf
+# %% ../nbs/02_lm.ipynb #a4b29f07
 @patch
 def __str__(self:Tally) -> str:
     "For the right end of a progress bar"
@@ -395,7 +396,7 @@ def __str__(self:Tally) -> str:
     parts = [f'{self.known + self.answered} replies', f'{rate:.0f} tok/s' * bool(rate), f'{self.retries} retries' * bool(self.retries), f'{self.failed} failed' * bool(self.failed)]
     return ', '.join(p for p in parts if p)
 
-# %% ../nbs/02_lm.ipynb #2731705f
+# %% ../nbs/02_lm.ipynb #cbc847fb
 @patch
 def pulse(self:LM) -> str:
     "Replies so far, tokens a second, requests in flight, retries"
