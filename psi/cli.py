@@ -99,11 +99,10 @@ def serve(
     context:Annotated[int, typer.Option(help='tokens of one request and its reply')]=4096, # tokens of one request and its reply
 ):
     "Serve a local model at an OpenAI-style address, until Ctrl-C."
-    import threading
     from psi.local import Engine
     with Engine(name, concurrency, context, port=port) as engine:
         print(f'{engine.model} at {engine.address()}', flush=True)
-        try: threading.Event().wait()
+        try: engine.wait()
         except KeyboardInterrupt: print('stopped')
 
 # %% ../nbs/15_cli.ipynb #adc760b4

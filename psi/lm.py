@@ -58,7 +58,7 @@ class LM:
         self.journal = Journal() if journal is None else journal
         self.timeout, self.retries, self.weights, self.longer, self.sampling = timeout, retries, weights, longer, sampling
         self._pace = dict(most=concurrency, adapt=adapt, rpm=rpm, tpm=tpm, give_up=give_up, name=model)
-        self._api_key, self._open, self.engine, self.tally, self._flying = api_key, None, None, Tally(), {}
+        self._api_key, self._open, self.engine, self.tally, self._flying, self._lock = api_key, None, None, Tally(), {}, threading.Lock()
 
     def __repr__(self): return f'LM({self.model!r}, mode={self.mode!r}, concurrency={self.concurrency}, {self.sampling})'
 
@@ -138,7 +138,7 @@ async def _models(client, wait:float=300.) -> list[str]:
 @patch
 def open(self:LM):
     "Connect, and check that the address answers and knows the model; done by the first request that needs it"
-    if self._open and not self._open[2].broken: return self._open
+    if self._open and not self._open[2].broken and not (self.engine and self.engine.died): return self._open
     import openai
     url = self.base_url() if callable(self.base_url) else self.base_url or os.environ.get('OPENAI_BASE_URL') or 'https://api.openai.com/v1'
     key = _key_of(self, url)
@@ -230,9 +230,14 @@ def _reply(text:str, seconds:float, attempts:int) -> Reply:
                  round(seconds, 3), attempts, got.get('model') or '')
 
 # %% ../nbs/02_lm.ipynb #c7f4a33f
+def _opened(lm:LM) -> tuple:
+    "Address, client, pace and key"
+    if not lm._open: raise EngineError(f'{lm.model}: was closed while requests were in flight; ask again')
+    return lm._open
+
 async def _try(lm:LM, body:dict, attempt:int, key:str) -> Reply|_Verdict:
     "One try"
-    url, client, pace, secret = lm._open
+    url, client, pace, secret = _opened(lm)
     guess = len(json.dumps(body)) / 4 + body.get('max_tokens', 500) if pace.tokens.gap else 0
     await pace.enter(guess)
     start = time.monotonic()
@@ -241,7 +246,7 @@ async def _try(lm:LM, body:dict, attempt:int, key:str) -> Reply|_Verdict:
         reply = _reply(text, time.monotonic() - start, attempt)
     except asyncio.CancelledError: pace.abandon(); raise
     except Exception as e:
-        try: v = _verdict(e, lm, url, secret)
+        try: v = _opened(lm) and _verdict(e, lm, url, secret)
         except BaseException: pace.abandon(); raise
         pace.leave(v.final or bool(v.fatal), busy=v.busy, lost=v.lost, key=key, why=v.why)
         return replace(v, seconds=time.monotonic() - start)
@@ -265,10 +270,11 @@ async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
             longer, body = longer - 1, body | {'max_tokens': 2*body['max_tokens']}
             continue
         if got.fatal: raise got.fatal
+        if got.lost and lm.engine and (why := lm.engine.died): raise EngineError(f'{lm.model}: its engine has ended ({why}); run the same again: all replies so far are kept')
         await lm.journal.failed(key, r, got.why, got.seconds, got.usage, tries)
         if got.final or tries > lm.retries: return _lost(lm, got.why, tries, start)
         t.retries += 1
-        pace = lm._open[2]
+        pace = _opened(lm)[2]
         if got.after is not None and got.after > pace.give_up: raise EngineError(f'{lm._open[0]}: asks to come back in {got.after:.0f} s; run the same again then')
         if pace.down: tries -= 1   # it is down for all: not this request's fault
         await asyncio.sleep(got.after if got.after is not None else _chance.uniform(0, min(30., .05 * 2**tries)))
@@ -283,12 +289,22 @@ def _lost(lm:LM, why:str, tries:int, start:float) -> Reply:
 
 # %% ../nbs/02_lm.ipynb #6db5efd5
 def _submit(lm:LM, r:Request, body:dict, key:str) -> Future:
-    "A reply on its way"
-    if f := lm._flying.get(key): return f
+    "A reply on its way; who asks for the same waits for the same"
     lm.open()
-    f = lm._flying[key] = asyncio.run_coroutine_threadsafe(_ask(lm, r, body, key), _loop())
-    f.add_done_callback(lambda _: lm._flying.pop(key, None))
+    with lm._lock:
+        if not (f := lm._flying.get(key)):
+            if known := lm.journal.get(key): (f := Future()).set_result(known)   # it has just come, for another stream
+            else:
+                f = lm._flying[key] = asyncio.run_coroutine_threadsafe(_ask(lm, r, body, key), _loop())
+                f.add_done_callback(lambda _: lm._flying.pop(key, None))
+        f.waiting = getattr(f, 'waiting', 0) + 1
     return f
+
+def _call_back(lm:LM, f:Future):
+    "Stop waiting; the request ends when nobody waits for it"
+    with lm._lock:
+        f.waiting -= 1
+        if not f.waiting: f.cancel()
 
 # %% ../nbs/02_lm.ipynb #a03cda84
 @patch
@@ -307,10 +323,12 @@ def stream(self:LM,
                 flying.append((r, known or _submit(self, r, body, key), bool(known)))
                 self.tally.known += bool(known)
             if not flying: return
-            r, f, known = flying.popleft()
-            yield r, f if known else f.result()
+            r, f, known = flying[0]
+            reply = f if known else f.result()
+            flying.popleft()
+            yield r, reply
     finally:
-        for _, f, known in flying: known or f.cancel()
+        for _, f, known in flying: known or _call_back(self, f)
 
 # %% ../nbs/02_lm.ipynb #bcfbeb88
 @patch

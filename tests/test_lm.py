@@ -150,6 +150,54 @@ def test_the_same_question_at_once_is_asked_once():
     assert len(came) == 1
 
 
+def test_who_stops_listening_takes_nothing_from_another():
+    asked, go = [], threading.Event()
+    def reply(prompt, body):
+        asked.append(prompt); go.wait(10)
+        return f'to {prompt}'
+    with scripted(reply) as url:
+        lm = LM('m', url, concurrency=4)
+        first, second = lm.stream(['a', 'b', 'c']), lm.stream(['z', 'b', 'c'])
+        got = []
+        def listen(s, n): got.extend(next(s)[1].text for _ in range(n))
+        threads = [threading.Thread(target=listen, args=x) for x in ((first, 1), (second, 3))]
+        for t in threads: t.start()
+        while len(asked) < 4: time.sleep(.01)
+        while len(lm._flying) < 4 or not all(f.waiting == 2 for k, f in list(lm._flying.items()) if k in {lm.key(Request(p)) for p in 'bc'}): time.sleep(.01)
+        go.set(); threads[0].join(); first.close(); threads[1].join(); second.close()
+        lm.close()
+    assert sorted(got) == ['to a', 'to b', 'to c', 'to z'] and sorted(asked) == ['a', 'b', 'c', 'z']
+
+
+def test_a_stream_that_is_left_is_called_back():
+    held, asked = threading.Event(), []
+    def reply(prompt, body):
+        asked.append(prompt)
+        if prompt != 'quick': held.wait(10)
+        return prompt
+    with scripted(reply) as url:
+        lm = LM('m', url, concurrency=4)
+        stream = lm.stream(['quick', 'b', 'c'])
+        assert next(stream)[1].text == 'quick'
+        stream.close()
+        while lm._flying or lm._open[2].in_flight: time.sleep(.01)
+        held.set(); lm.close()
+    assert len(lm.journal) == 1
+
+
+def test_closed_while_asking_says_so():
+    held = threading.Event()
+    with scripted(lambda prompt, body: held.wait(10) and '') as url:
+        lm, said = LM('m', url, concurrency=2, retries=0), []
+        def ask():
+            try: lm(['a', 'b', 'c'])
+            except EngineError as e: said.append(str(e))
+        t = threading.Thread(target=ask); t.start()
+        while len(lm._flying) < 3: time.sleep(.01)
+        lm.close(); held.set(); t.join(10)
+    assert said and 'closed while' in said[0]
+
+
 def test_never_more_in_flight_than_said():
     now, most = [0], [0]
     def answer(prompt, body):
