@@ -6,7 +6,7 @@
 
 For each client: 2,000 prompts with 64 in flight and 50 ms a reply; the same with no latency; start-up, CPU time and peak memory; how many good
 replies of 500 it saves when the engine stumbles; how many prompts are asked again, needlessly, after a kill -9 at half. The client runs on one
-core, the engine on another. psi writes its journal to the disk throughout.
+core, the engine on another. psi writes its journal to the disk throughout. What did not end, or ended in an error, is a dash.
 """
 import argparse, asyncio, importlib.util, json, os, resource, signal, statistics, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
@@ -72,24 +72,65 @@ def curator(url, prompts, flight, folder, faults):
     rows = getattr(got, 'dataset', got)
     return [r['response'] for r in rows]
 
+def sdg_hub(url, prompts, flight, folder, faults):
+    import pandas, yaml
+    from sdg_hub import Flow
+    (folder/'flow.yaml').write_text(yaml.safe_dump({
+        'metadata': {'name': 'bench', 'description': 'one call a row', 'version': '1.0.0', 'author': 'bench', 'dataset_requirements': {'required_columns': ['messages', 'text']}},
+        'blocks': [{'block_type': 'LLMChatBlock', 'block_config': {'block_name': 'ask', 'input_cols': 'messages', 'output_cols': 'response', 'async_mode': True}}]}))
+    flow = Flow.from_yaml(str(folder/'flow.yaml'))
+    flow.set_model_config(model='openai/fake', api_base=f'{url}/v1', api_key='none')
+    rows = pandas.DataFrame({'text': list(prompts), 'messages': [[{'role': 'user', 'content': p}] for p in prompts]})
+    got = flow.generate(rows, checkpoint_dir=str(folder/'checkpoints'), save_freq=500, max_concurrency=flight)
+    text = dict(zip(got['text'], (r[0] if isinstance(r, list) and r else r for r in got['response'])))
+    return [r.get('content') if isinstance(r := text.get(p), dict) else r for p in prompts]
+
+def data_designer(url, prompts, flight, folder, faults):
+    os.environ.update(NEMO_TELEMETRY_ENABLED='false', DATA_DESIGNER_HOME=str(folder/'home'))
+    import pandas
+    import data_designer.config as dd
+    from data_designer.interface import DataDesigner
+    pandas.DataFrame({'text': list(prompts)}).to_parquet(folder/'seeds.parquet')
+    model = dd.ModelConfig(alias='m', model='fake', provider='bench', skip_health_check=True, inference_parameters=dd.ChatCompletionInferenceParams(max_parallel_requests=flight))
+    build = dd.DataDesignerConfigBuilder(model_configs=[model])
+    build.with_seed_dataset(dd.LocalFileSeedSource(path=str(folder/'seeds.parquet')))
+    build.add_column(dd.LLMTextColumnConfig(name='reply', model_alias='m', prompt='{{ text }}'))
+    lib = DataDesigner(artifact_path=folder/'artifacts', model_providers=[dd.ModelProvider(name='bench', endpoint=f'{url}/v1', api_key='none')])
+    lib.set_run_config(dd.RunConfig(buffer_size=min(500, len(prompts)), max_in_flight_tasks=max(flight, 4), disable_early_shutdown=True))
+    rows = lib.create(build, num_records=len(prompts), resume=dd.ResumeMode.IF_POSSIBLE).load_dataset()
+    text = dict(zip(rows['text'], rows['reply']))
+    return [text.get(p) for p in prompts]
+
+def distilabel(url, prompts, flight, folder, faults):
+    from distilabel.models import OpenAILLM
+    from distilabel.pipeline import Pipeline
+    from distilabel.steps import LoadDataFromDicts
+    from distilabel.steps.tasks import TextGeneration
+    with Pipeline('bench', cache_dir=folder/'cache') as pipe:
+        rows = LoadDataFromDicts(data=[{'instruction': p} for p in prompts], batch_size=flight)
+        rows >> TextGeneration(llm=OpenAILLM(model='fake', base_url=f'{url}/v1', api_key='none', max_retries=8), input_batch_size=flight)
+    text = {r['instruction']: r['generation'] for r in pipe.run(use_cache=True)['default']['train']}
+    return [text.get(p) for p in prompts]
+
 CLIENTS = {'aiohttp': (aiohttp, 'aiohttp'), 'openai-aiohttp': (openai_aiohttp, 'openai'), 'openai-default': (openai_default, 'openai'),
-           'curator': (curator, 'bespokelabs'), 'psi': (psi, 'psi')}
+           'curator': (curator, 'bespokelabs'), 'data-designer': (data_designer, 'data_designer'), 'sdg-hub': (sdg_hub, 'sdg_hub'), 'distilabel': (distilabel, 'distilabel'), 'psi': (psi, 'psi')}
 
 
 PYTHONS = {} # of clients that live in an environment of their own
+LIMIT = 120 # seconds; a run that takes longer counts as none
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------
 
 def child(a):
-    "In a process of its own: run one client, print what it took"
+    "In a process of its own: run one client, print what it took (memory: of its largest process)"
     prompts = [f'prompt {i}' for i in range(a.n)]
     start = time.perf_counter()
     out = CLIENTS[a.child][0](a.url, prompts, a.flight, Path(a.folder), a.faults)
     took = time.perf_counter() - start
     good = sum(bool(t) and t.startswith(f'{p}: ') and len(t) > 100 for p, t in zip(prompts, out))
-    use = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps(dict(seconds=took, cpu=use.ru_utime + use.ru_stime, mb=use.ru_maxrss/1024, good=good)))
+    use = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(json.dumps(dict(seconds=took, cpu=sum(u.ru_utime + u.ru_stime for u in use), mb=max(u.ru_maxrss for u in use)/1024, good=good)))
 
 def get(url, path, post=False): return urllib.request.urlopen(urllib.request.Request(url + path, method='POST' if post else 'GET')).read()
 
@@ -108,7 +149,13 @@ def pin(pid, core):
 
 def start(client, url, n, flight, folder, faults=False):
     return subprocess.Popen([PYTHONS.get(client, sys.executable), __file__, '--child', client, '--url', url, '--n', str(n), '--flight', str(flight), '--folder', str(folder), *['--faults'] * faults],
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=lambda: pin(0, 0))
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True, preexec_fn=lambda: pin(0, 0))
+
+def end(p):
+    "Kill -9, with all that it has started"
+    try: os.killpg(p.pid, signal.SIGKILL)
+    except ProcessLookupError: pass
+    p.wait(); p.stdout.close()
 
 def measure(client, server, n, flight, faults=False):
     "One run of one client; None where it did not end well"
@@ -116,8 +163,9 @@ def measure(client, server, n, flight, faults=False):
     with tempfile.TemporaryDirectory() as folder:
         began = time.time()
         p = start(client, server.url, n, flight, folder, faults)
-        try: said = p.communicate(timeout=180)[0]
-        except subprocess.TimeoutExpired: p.kill(); return None
+        try: said = p.communicate(timeout=LIMIT)[0]
+        except subprocess.TimeoutExpired: said = ''
+        end(p)
     if p.returncode or not said.strip(): return None
     stats = json.loads(get(server.url, '/stats'))
     return json.loads(said.splitlines()[-1]) | dict(startup=stats['first'] - began, all_in=time.time() - began, asked=sum(stats['asked'].values()))
@@ -128,12 +176,13 @@ def killed(client, server, n, flight):
     with tempfile.TemporaryDirectory() as folder:
         p = start(client, server.url, n, flight, folder)
         while (seen := sum(json.loads(get(server.url, '/stats'))['asked'].values())) < n//2 and p.poll() is None: time.sleep(.02)
-        p.send_signal(signal.SIGKILL); p.wait(); p.stdout.close()
+        end(p)
         p = start(client, server.url, n, flight, folder)
-        try: said = p.communicate(timeout=180)[0]
-        except subprocess.TimeoutExpired: p.kill(); return None
+        try: said = p.communicate(timeout=LIMIT)[0]
+        except subprocess.TimeoutExpired: said = ''
+        end(p)
         asked = json.loads(get(server.url, '/stats'))['asked']
-    if p.returncode: return None
+    if p.returncode or not said.strip(): return None
     return sum(v - 1 for v in asked.values()), json.loads(said.splitlines()[-1])['good']
 
 def middle(runs, k):
@@ -168,9 +217,11 @@ def main():
     print('| client | s | ratio | s at no latency | ratio | start-up, s | CPU s | peak MB | of 500 under faults | s | asked again after kill -9 |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|')
     for c, t in table.items():
         s, q, f = t['slow'], t['quick'], t['shaky']
-        ratio = lambda x, k: f'{x["seconds"]/base[k]["seconds"]:.2f}' if base else ''
+        num = lambda x, digits: f'{x:.{digits}f}' if x == x else '-'
+        ratio = lambda x, k: num(x['seconds']/base[k]['seconds'], 2) if base else ''
         again = '-' if t['kill'] is None else f'{t["kill"][0]} ({t["kill"][1]} good)'
-        print(f'| {c} | {s["seconds"]:.2f} | {ratio(s, "slow")} | {q["seconds"]:.2f} | {ratio(q, "quick")} | {s["startup"]:.2f} | {s["cpu"]:.1f} | {s["mb"]:.0f} | {f["good"]:.0f} | {f["seconds"]:.1f} | {again} |')
+        cells = [num(s['seconds'], 2), ratio(s, 'slow'), num(q['seconds'], 2), ratio(q, 'quick'), num(s['startup'], 2), num(s['cpu'], 1), num(s['mb'], 0), num(f['good'], 0), num(f['seconds'], 1), again]
+        print(f'| {c} | ' + ' | '.join(cells) + ' |')
     if a.out: a.out.write_text(json.dumps(table, indent=1) + '\n')
 
 if __name__ == '__main__': main()

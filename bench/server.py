@@ -27,6 +27,7 @@ class Fake:
         self.first = self.first or time.time()
         body = json.loads(await request.read())
         prompt = (body['messages'] or [{'content': ''}])[-1]['content'] if 'messages' in body else body['prompt']
+        if isinstance(prompt, list): prompt = ''.join(part.get('text', '') for part in prompt)   # as parts, which some clients send
         self.asked[prompt] += 1
         what = self.fault(prompt, self.asked[prompt])
         self.now += 1; self.most = max(self.most, self.now)

@@ -40,7 +40,7 @@ class LM:
         mode:str='chat', # 'chat', or 'completion' to continue the prompt as it is
         concurrency:int=64, # requests in flight, at the most
         journal:Journal|None=None, # where replies are kept; the default forgets them with this object
-        api_key:str|None=None, # None takes OPENAI_API_KEY from the environment; it is never written anywhere
+        api_key:str|Callable[[], str|None]|None=None, # None takes OPENAI_API_KEY from the environment; a function is called when the first request has to be sent. It is never written anywhere
         timeout:float=600., # seconds for one request
         retries:int=8, # tries again after a failure that may pass (429, 5xx, a lost connection, an empty answer), with growing pauses
         weights:str='', # sha256 of the weights where it is known; a part of what makes two requests the same
@@ -48,6 +48,7 @@ class LM:
         rpm:float=0,   # requests a minute, 0 for no limit
         tpm:float=0,   # tokens a minute, 0 for no limit
         give_up:float=600., # seconds without any answer after which the work stops
+        key_from:str='the environment variable OPENAI_API_KEY', # where a user would correct the key, for what errors say
         longer:int=0,  # how often a reply that was cut off is asked for again, with twice the `max_tokens` each time
         **sampling,    # temperature, top_p, max_tokens and whatever else the engine knows
     ):
@@ -58,7 +59,7 @@ class LM:
         self.journal = Journal() if journal is None else journal
         self.timeout, self.retries, self.weights, self.longer, self.sampling = timeout, retries, weights, longer, sampling
         self._pace = dict(most=concurrency, adapt=adapt, rpm=rpm, tpm=tpm, give_up=give_up, name=model)
-        self._api_key, self._open, self.engine, self.tally, self._flying, self._lock = api_key, None, None, Tally(), {}, threading.Lock()
+        self._api_key, self.key_from, self._open, self.engine, self.tally, self._flying, self._lock = api_key, key_from, None, None, Tally(), {}, threading.Lock()
 
     def __repr__(self): return f'LM({self.model!r}, mode={self.mode!r}, concurrency={self.concurrency}, {self.sampling})'
 
@@ -117,8 +118,8 @@ def _said(e:Exception, key:str='') -> str:
 # %% ../nbs/02_lm.ipynb #8d6b1b50
 def _key_of(lm:LM, url:str) -> str:
     "The key to send: the given one, the environment's, or a stand-in for engines that ask for none"
-    key = lm._api_key or os.environ.get('OPENAI_API_KEY')
-    if not key and 'api.openai.com' in url: raise EngineError(f'{url}: asks for a key; put it into the environment variable OPENAI_API_KEY')
+    key = lm._api_key() if callable(lm._api_key) else lm._api_key or os.environ.get('OPENAI_API_KEY')
+    if not key and 'api.openai.com' in url: raise EngineError(f'{url}: asks for a key; put it into {lm.key_from}')
     return key or 'none'
 
 # %% ../nbs/02_lm.ipynb #1e252812
@@ -157,9 +158,9 @@ def open(self:LM):
 @patch
 def close(self:LM):
     "Hang up, and stop the engine if it is this process's own; the next request opens both again"
-    if self._open: asyncio.run_coroutine_threadsafe(self._open[1].close(), _loop()).result(10)
+    opened, self._open = self._open, None
+    if opened: asyncio.run_coroutine_threadsafe(opened[1].close(), _loop()).result(10)
     if self.engine: self.engine.close()
-    self._open = None
 
 # %% ../nbs/02_lm.ipynb #936d592c
 @dataclass(frozen=True)
@@ -190,8 +191,8 @@ def _retry_after(headers) -> float|None:
 
 # %% ../nbs/02_lm.ipynb #edf7f6e7
 _FATAL = { # what a user can do about it
-401: 'refuses the key; put the right one into the environment variable OPENAI_API_KEY',
-403: 'refuses the key; put the right one into the environment variable OPENAI_API_KEY',
+401: 'refuses the key; put the right one into {key_from}',
+403: 'refuses the key; put the right one into {key_from}',
 404: 'does not know the model {model!r} ({said}); correct the name or the address',
 402: 'asks for money ({said}); pay, then run the same again',
 }
@@ -202,7 +203,7 @@ def _status(e, lm:LM, url:str, key:str) -> _Verdict:
     if code == 429 and 'insufficient_quota' in str(e.body): return _Verdict(said, fatal=EngineError(f'{url}: the quota is used up ({said}); raise it, then run the same again'))
     if code in (408, 409, 425, 429) or code >= 500: return _Verdict(f'HTTP {code}', busy=code == 429, lost=code in (502, 503, 504), after=_retry_after(e.response.headers))
     if code == 413 or code in (400, 422) and any(w in said.lower() for w in ('context', 'too long', 'maximum length', 'too large')): return _Verdict(said, final=True)
-    return _Verdict(said, fatal=EngineError(f'{url}: ' + _FATAL.get(code, 'refuses the request of {model} with HTTP {code} ({said}); correct the settings').format(model=lm.model, said=said, code=code)))
+    return _Verdict(said, fatal=EngineError(f'{url}: ' + _FATAL.get(code, 'refuses the request of {model} with HTTP {code} ({said}); correct the settings').format(model=lm.model, said=said, code=code, key_from=lm.key_from)))
 
 # %% ../nbs/02_lm.ipynb #e1f20bad
 def _verdict(e:Exception, lm:LM, url:str, key:str) -> _Verdict:

@@ -27,8 +27,11 @@ from .generate import generate
 
 # %% ../nbs/14_pipeline.ipynb #de858a66
 def _key(m:ModelConfig) -> str|None:
-    "The key to this model: from a file, or from the environment"
-    if not m.api_key_file: return os.environ.get(m.api_key_env)
+    "The key to this model: from a file, or from the environment; never another provider's"
+    if not m.api_key_file:
+        if not (key := os.environ.get(m.api_key_env)) and m.api_key_env != 'OPENAI_API_KEY':
+            raise ConfigError(f'{m.api_key_env}: this environment variable is not set; put the key to {m.model} into it, or correct api_key_env')
+        return key
     try: return Path(m.api_key_file).expanduser().read_text(encoding='utf-8').strip()
     except (OSError, UnicodeDecodeError) as e: raise ConfigError(f'{m.api_key_file}: the key cannot be read ({getattr(e, "strerror", None) or "not text"}); correct api_key_file') from None
 
@@ -42,7 +45,7 @@ def make_lm(
     if not m.base_url: return local_lm(m.model, m.mode, journal, m.concurrency, m.context, **ask)
     url = None if m.base_url == 'openai' else m.base_url
     weights = WEIGHTS[m.model].sha256 if m.model in WEIGHTS else ''
-    return LM(m.model, url, m.mode, m.concurrency, journal, _key(m), weights=weights, adapt=m.adapt, rpm=m.rpm, tpm=m.tpm, **ask)
+    return LM(m.model, url, m.mode, m.concurrency, journal, lambda: _key(m), weights=weights, key_from=f'the file {m.api_key_file}' if m.api_key_file else f'the environment variable {m.api_key_env}', adapt=m.adapt, rpm=m.rpm, tpm=m.tpm, **ask)
 
 # %% ../nbs/14_pipeline.ipynb #1bebf58a
 _where_not_what = {'name', 'base_url', 'api_key_env', 'api_key_file', 'concurrency', 'adapt', 'rpm', 'tpm', 'context', 'timeout', 'retries', 'give_up', 'patience'}

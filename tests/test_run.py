@@ -1,10 +1,10 @@
 "A run, whatever happens to it: order of replies, kills, another address"
 import shutil, signal, subprocess, sys, time
 import pytest
-from psi.core import EngineError, Instance, Principle
+from psi.core import ConfigError, EngineError, Instance, Principle
 from psi.lm import LM, scripted
-from psi.config import read_config
-from psi.pipeline import Run, run
+from psi.config import ModelConfig, read_config
+from psi.pipeline import Run, make_lm, run
 from script import script
 
 SMALL = ['expand.n=40', 'reflect.T=4', 'generate.n=60', 'M_L.model=script', 'M_g.model=script', 'name=run']
@@ -144,6 +144,18 @@ def test_busy_engines_are_asked_again_and_forbidding_ones_are_not():
     with scripted(lambda p, b: (401, {'error': {'message': 'wrong key sk-secret-123'}})) as url:
         with pytest.raises(EngineError, match='refuses the key') as e: LM('m', url, api_key='sk-secret-123')('hello')
     assert 'secret' not in str(e.value)
+
+
+def test_each_provider_gets_its_own_key_and_errors_name_where_it_comes_from(monkeypatch, tmp_path):
+    monkeypatch.setenv('OPENAI_API_KEY', 'sk-of-another')
+    ask = lambda url, **how: make_lm(ModelConfig(model='m', base_url=url, **how))('hello')
+    with scripted(lambda p, b: (401, {'error': {'message': 'no'}})) as url:
+        with pytest.raises(ConfigError, match='OTHER_KEY: this environment variable is not set'): ask(url, api_key_env='OTHER_KEY')
+        monkeypatch.setenv('OTHER_KEY', 'sk-x')
+        with pytest.raises(EngineError, match='the right one into the environment variable OTHER_KEY'): ask(url, api_key_env='OTHER_KEY')
+        (tmp_path/'key').write_text('sk-y\n')
+        with pytest.raises(EngineError, match='the right one into the file .*key'): ask(url, api_key_file=str(tmp_path/'key'))
+        with pytest.raises(ConfigError, match='cannot be read'): ask(url, api_key_file=str(tmp_path/'none'))
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
