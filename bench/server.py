@@ -36,7 +36,9 @@ class Fake:
         finally: self.now -= 1
         if what == '429': return web.json_response({'error': {'message': 'too many requests'}}, status=429)
         if what == '500': return web.json_response({'error': {'message': 'internal error'}}, status=500)
-        if what == 'reset': request.transport.abort(); return web.Response()
+        if what == 'reset':
+            if request.transport: request.transport.abort()   # else the client has hung up by itself
+            return web.Response()
         text = f'{prompt}: {TEXT}'
         choice = {'message': {'role': 'assistant', 'content': text}} if 'messages' in body else {'text': text}
         out = json.dumps({'id': 'fake', 'object': 'chat.completion', 'created': 0, 'model': body['model'],
