@@ -48,49 +48,56 @@ class _Plain:
     def __init__(self, t:float):
         from psi import overlap
         self.f1, self.required, self.least = overlap.f1, lru_cache(1 << 20)(overlap.required), lru_cache(1 << 16)(overlap.least)
-        self.t, self.ids, self.freq, self.rank, self.ordered = t, {}, Counter(), {}, 0
-        self.pool, self.signature, self.lists, self.lengths = [], [], {}, set()   # lists: (element, length of the text) -> the texts
+        self.t, self.ids, self.freq, self.rank, self.ordered = t, {}, {}, {}, 0
+        self.pool, self.signature, self.lists = [], [], {}   # lists: length of the texts -> element -> the texts
 
     def __len__(self): return len(self.pool)
-    def _order(self, elements): return sorted(elements, key=lambda x: (self.rank.get(x, -1), x))
+    def _order(self, elements:list[int]) -> list[int]:
+        "The rarest first; what is new since the last count is the rarest"
+        rank = self.rank.get
+        return sorted(elements, key=lambda x: rank(x, -x))
     def words(self) -> list[list[str]]:
         word = list(self.ids)
-        return [[word[k] for k in ids] for ids, _ in self.pool]
+        return [[word[k-1] for k in ids] for ids, _ in self.pool]
 
 # %% ../nbs/09_diversity.ipynb #a6903855
 @patch
-def _read(self:_Plain, words:Iterable[str]) -> tuple[list[int], list[tuple[int, int]]]:
-    "Words as numbers, and elements: a word and which occurrence of it"
-    ids, before = [self.ids.setdefault(w, len(self.ids)) for w in words], Counter()
-    elements = []
-    for k in ids: elements.append((k, before[k])); before[k] += 1
-    self.freq.update(elements)
+def _read(self:_Plain, words:Iterable[str]) -> tuple[list[int], list[int]]:
+    "Words as numbers, from 1 on, and elements: the number for the first occurrence of a word, more for each later one"
+    ids, known = [], self.ids
+    for w in words: ids.append(known.setdefault(w, len(known) + 1))
+    elements = ids
+    if len(set(ids)) < len(ids):
+        before = Counter()
+        elements = []
+        for k in ids: elements.append(k + (before[k] << 40)); before[k] += 1
+    freq = self.freq
+    for x in elements: freq[x] = freq.get(x, 0) + 1
     return ids, elements
 
 @patch
-def _enter(self:_Plain, p:int, elements:list):
+def _enter(self:_Plain, p:int, rarest:list[int]):
     "Into the lists of its rarest elements"
-    b = len(elements)
-    self.lengths.add(b)
-    for x in self._order(elements)[:b - self.least(b, self.t) + 1]: self.lists.setdefault((x, b), []).append(p)
+    lists = self.lists.setdefault(len(rarest), {})
+    for x in rarest[:len(rarest) - self.least(len(rarest), self.t) + 1]: lists.setdefault(x, []).append(p)
 
 @patch
 def _reorder(self:_Plain, size:int):
     "Count all elements, and make the lists anew"
-    self.rank, self.ordered, self.lists = {x: i for i, (x, _) in enumerate(reversed(self.freq.most_common()))}, size, {}
+    self.rank, self.ordered, self.lists = {x: i for i, x in enumerate(sorted(self.freq, key=self.freq.get))}, size, {}
     for p, (_, elements) in enumerate(self.pool):
-        if elements: self._enter(p, elements)
+        if elements: self._enter(p, self._order(elements))
 
 # %% ../nbs/09_diversity.ipynb #6f8043b1
 @patch
-def _nearest(self:_Plain, ids:list[int], elements:list, signature:int) -> tuple[float, int]:
+def _nearest(self:_Plain, ids:list[int], rarest:list[int], signature:int) -> tuple[float, int]:
     "The highest F1 above the threshold, and who has it"
     from rapidfuzz.distance import LCSseq
-    a, rarest, best, who = len(ids), self._order(elements), -1., -1
-    for b in self.lengths:
+    a, best, who, signatures = len(ids), -1., -1, self.signature
+    for b, lists in self.lists.items():
         if (c := self.required(a, b, self.t)) > a: continue
-        for p in set().union(*(self.lists.get((x, b), ()) for x in rarest[:a - c + 1])):
-            if (a + b - (signature ^ self.signature[p]).bit_count()) >> 1 < c: continue
+        met, apart = [lists[x] for x in rarest[:a - c + 1] if x in lists], a + b - 2*c
+        for p in [p for p in set().union(*met) if (signature ^ signatures[p]).bit_count() <= apart]:
             if (lcs := LCSseq.similarity(ids, self.pool[p][0], score_cutoff=c)) >= c:
                 f = self.f1(lcs, a, b)
                 if f > best or f == best and p < who: best, who = f, p
@@ -102,12 +109,12 @@ def judge(self:_Plain, texts:list[Sequence[str]], always:bool=False) -> tuple[li
     read, score, near = [self._read(words) for words in texts], [], []
     if len(self) + len(read) > 2*self.ordered: self._reorder(len(self) + len(read))
     for ids, elements in read:
-        signature = 0
-        for k, n in elements: signature |= 1 << ((k*0x9e3779b97f4a7c15 + n*0xbf58476d1ce4e5b9 >> 20) & 127)
-        best, who = self._nearest(ids, elements, signature) if ids and not always else (-1., -1)
+        rarest, signature = self._order(elements), 0
+        for x in elements: signature |= 1 << (x*0x9e3779b97f4a7c15 >> 40 & 127)
+        best, who = self._nearest(ids, rarest, signature) if ids and not always else (-1., -1)
         score.append(best); near.append(who)
         if who >= 0: continue
-        if ids: self._enter(len(self), elements)
+        if ids: self._enter(len(self), rarest)
         self.pool.append((ids, elements)); self.signature.append(signature)
     return score, near
 
@@ -134,9 +141,8 @@ class DiversityFilter:
         from psi import overlap
         if compiled and not overlap.njit: raise ConfigError('compiled=True needs numba; install it, or leave it out')
         self.threshold, self.words, self.neighbours, self.compiled = threshold, words, neighbours, bool(overlap.njit) if compiled is None else compiled
-        if not self.compiled: self._index = _Plain(threshold)
-        else: self._index = overlap.Index(threshold) if words is None else overlap.Index(threshold, bytes(i for i in range(255)))
-        self._judge([], True)   # so that compiling, or reading compiled code back, does not wait for the first text
+        if self.compiled: overlap.ready()
+        self._index = _Plain(threshold) if not self.compiled else overlap.Index(threshold) if words is None else overlap.Index(threshold, bytes(range(255)))
         for part in _parts(against): self._judge(part, True)
 
     def __len__(self): return len(self._index)
