@@ -7,7 +7,6 @@ __all__ = ['unicode_words', 'google_words', 'Admission', 'DiversityFilter']
 
 # %% ../nbs/09_diversity.ipynb #c56869ba
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -49,44 +48,38 @@ class _Plain:
         from psi import overlap
         self.f1, self.required, self.least = overlap.f1, lru_cache(1 << 20)(overlap.required), lru_cache(1 << 16)(overlap.least)
         self.t, self.ids, self.freq, self.rank, self.ordered = t, {}, {}, {}, 0
-        self.pool, self.signature, self.lists = [], [], {}   # lists: length of the texts -> element -> the texts
+        self.pool, self.signature, self.lists = [], [], {}   # lists: length of the texts -> word -> the texts
 
     def __len__(self): return len(self.pool)
-    def _order(self, elements:list[int]) -> list[int]:
+    def _order(self, ids:list[int]) -> list[int]:
         "The rarest first; what is new since the last count is the rarest"
         rank = self.rank.get
-        return sorted(elements, key=lambda x: rank(x, -x))
+        return sorted(ids, key=lambda x: rank(x, -x))
     def words(self) -> list[list[str]]:
         word = list(self.ids)
-        return [[word[k-1] for k in ids] for ids, _ in self.pool]
+        return [[word[k-1] for k in ids] for ids in self.pool]
 
 # %% ../nbs/09_diversity.ipynb #a6903855
 @patch
-def _read(self:_Plain, words:Iterable[str]) -> tuple[list[int], list[int]]:
-    "Words as numbers, from 1 on, and elements: the number for the first occurrence of a word, more for each later one"
-    ids, known = [], self.ids
+def _numbers(self:_Plain, words:Iterable[str]) -> list[int]:
+    "Words as numbers, from 1 on"
+    ids, known, freq = [], self.ids, self.freq
     for w in words: ids.append(known.setdefault(w, len(known) + 1))
-    elements = ids
-    if len(set(ids)) < len(ids):
-        before = Counter()
-        elements = []
-        for k in ids: elements.append(k + (before[k] << 40)); before[k] += 1
-    freq = self.freq
-    for x in elements: freq[x] = freq.get(x, 0) + 1
-    return ids, elements
+    for x in ids: freq[x] = freq.get(x, 0) + 1
+    return ids
 
 @patch
 def _enter(self:_Plain, p:int, rarest:list[int]):
-    "Into the lists of its rarest elements"
+    "Into the lists of its rarest words"
     lists = self.lists.setdefault(len(rarest), {})
-    for x in rarest[:len(rarest) - self.least(len(rarest), self.t) + 1]: lists.setdefault(x, []).append(p)
+    for x in set(rarest[:len(rarest) - self.least(len(rarest), self.t) + 1]): lists.setdefault(x, []).append(p)
 
 @patch
 def _reorder(self:_Plain, size:int):
-    "Count all elements, and make the lists anew"
+    "Make the lists anew, by how often each word has come"
     self.rank, self.ordered, self.lists = {x: i for i, x in enumerate(sorted(self.freq, key=self.freq.get))}, size, {}
-    for p, (_, elements) in enumerate(self.pool):
-        if elements: self._enter(p, self._order(elements))
+    for p, ids in enumerate(self.pool):
+        if ids: self._enter(p, self._order(ids))
 
 # %% ../nbs/09_diversity.ipynb #6f8043b1
 @patch
@@ -98,7 +91,7 @@ def _nearest(self:_Plain, ids:list[int], rarest:list[int], signature:int) -> tup
         if (c := self.required(a, b, self.t)) > a: continue
         met, apart = [lists[x] for x in rarest[:a - c + 1] if x in lists], a + b - 2*c
         for p in [p for p in set().union(*met) if (signature ^ signatures[p]).bit_count() <= apart]:
-            if (lcs := LCSseq.similarity(ids, self.pool[p][0], score_cutoff=c)) >= c:
+            if (lcs := LCSseq.similarity(ids, self.pool[p], score_cutoff=c)) >= c:
                 f = self.f1(lcs, a, b)
                 if f > best or f == best and p < who: best, who = f, p
     return best, who
@@ -106,16 +99,16 @@ def _nearest(self:_Plain, ids:list[int], rarest:list[int], signature:int) -> tup
 @patch
 def judge(self:_Plain, texts:list[Sequence[str]], always:bool=False) -> tuple[list[float], list[int]]:
     "As `Index.judge`"
-    read, score, near = [self._read(words) for words in texts], [], []
+    read, score, near = [self._numbers(words) for words in texts], [], []
     if len(self) + len(read) > 2*self.ordered: self._reorder(len(self) + len(read))
-    for ids, elements in read:
-        rarest, signature = self._order(elements), 0
-        for x in elements: signature |= 1 << (x*0x9e3779b97f4a7c15 >> 40 & 127)
+    for ids in read:
+        rarest, signature = self._order(ids), 0
+        for x in ids: signature |= 1 << (x*0x9e3779b97f4a7c15 >> 40 & 127)
         best, who = self._nearest(ids, rarest, signature) if ids and not always else (-1., -1)
         score.append(best); near.append(who)
         if who >= 0: continue
         if ids: self._enter(len(self), rarest)
-        self.pool.append((ids, elements)); self.signature.append(signature)
+        self.pool.append(ids); self.signature.append(signature)
     return score, near
 
 @patch
@@ -123,8 +116,8 @@ def scores(self:_Plain, words:Sequence[str]):
     "As `Index.scores`"
     import numpy as np
     from rapidfuzz.distance import LCSseq
-    ids = self._read(words)[0]
-    return np.array([self.f1(LCSseq.similarity(ids, there), len(ids), len(there)) if ids and there else 0. for there, _ in self.pool])
+    ids = self._numbers(words)
+    return np.array([self.f1(LCSseq.similarity(ids, there), len(ids), len(there)) if ids and there else 0. for there in self.pool])
 
 # %% ../nbs/09_diversity.ipynb #37e6e6d4
 class DiversityFilter:

@@ -56,31 +56,27 @@ def least(
 u64, i64 = np.uint64, np.int64
 
 @_compiled
-def _find(hash, par, occ, text, s, e, slots, hashes, starts, spell, parent, nth, n):
-    "The number of a word, text[s:e] (then `par` is negative), or of the occurrence `occ` of the word `par`; a new one gets the next number"
+def _find(hash, text, s, e, slots, hashes, starts, spell, n):
+    "The number of the word text[s:e]; a new one gets the next number"
     mask = u64(len(slots) - 1)
     at = (hash ^ (hash >> u64(29))) & mask
     while slots[at] >= 0:
         k = slots[at]
-        if hashes[k] == hash and parent[k] == par and nth[k] == occ:
-            o, same = starts[k], par >= 0 or starts[k+1] - starts[k] == e - s
-            if par < 0 and same:
-                for i in range(e - s):
-                    if spell[o + i] != text[s + i]: same = False; break
-            if same: return k
+        o, same = starts[k], hashes[k] == hash and starts[k+1] - starts[k] == e - s
+        if same:
+            for i in range(e - s):
+                if spell[o + i] != text[s + i]: same = False; break
+        if same: return k
         at = (at + u64(1)) & mask
     k = n[0]
-    slots[at], hashes[k], parent[k], nth[k] = k, hash, par, occ
     o = starts[k]
-    if par < 0:
-        for i in range(e - s): spell[o + i] = text[s + i]
-        o += e - s
-    starts[k+1], n[0] = o, k + 1
+    for i in range(e - s): spell[o + i] = text[s + i]
+    slots[at], hashes[k], starts[k+1], n[0] = k, hash, o + e - s, k + 1
     return k
 
 # %% ../nbs/09_overlap.ipynb #8ae1ff82
 @_compiled
-def _read(text, ends, first, sort, slots, hashes, starts, spell, parent, nth, freq, last, count, n, tok, elem, off):
+def _read(text, ends, first, sort, slots, hashes, starts, spell, freq, n, tok, off):
     "Texts to numbers, from text `first` on. Stops where room is short, and gives the number of the next text"
     s, o = ends[first-1] if first else i64(0), off[first]
     for q in range(first, len(ends)):
@@ -94,17 +90,10 @@ def _read(text, ends, first, sort, slots, hashes, starts, spell, parent, nth, fr
                 h = (h ^ u64(text[j])) * u64(1099511628211)
                 j += 1
             h = h ^ (h >> u64(32))
-            k = _find(h, -1, 0, text, i, j, slots, hashes, starts, spell, parent, nth, n)
-            x = k
-            if last[k] != n[1]: last[k], count[k] = n[1], 0
-            else:
-                count[k] += 1
-                m = (u64(k) * u64(0x9e3779b97f4a7c15) + u64(count[k])) * u64(0xbf58476d1ce4e5b9)
-                x = _find(m ^ (m >> u64(31)), k, count[k], text, i, i, slots, hashes, starts, spell, parent, nth, n)
-            tok[o], elem[o] = k, x
-            freq[x] += 1
+            k = _find(h, text, i, j, slots, hashes, starts, spell, n)
+            tok[o] = k
+            freq[k] += 1
             o, i = o + 1, j
-        n[1] += 1
         off[q+1], s = o, e
     return len(ends)
 
@@ -122,14 +111,14 @@ def _rehash(slots, hashes, n):
 _BLOCK, _FULL = 8, 0xffff # words in a block: the number of the next one, then entries; the highest length that an entry can hold
 
 @_compiled
-def _sorted(elem, s, a, rank, out):
-    "The elements of a text, the rarest first"
+def _sorted(tok, s, a, rank, out):
+    "The words of a text, the rarest first"
     if a > 64:
-        x = elem[s:s+a]
+        x = tok[s:s+a]
         out[:a] = x[np.argsort(rank[x])]
         return
     for i in range(a):
-        x, j = elem[s + i], i
+        x, j = tok[s + i], i
         while j > 0 and rank[out[j-1]] > rank[x]: out[j] = out[j-1]; j -= 1
         out[j] = x
 
@@ -142,12 +131,13 @@ _from = np.array([1, 6, 8, 10, 12, 15, 19, 27]) # the shortest length of each cl
 
 @_compiled
 def _post(p, b, low, out, head, tail, fill, blocks, n):
-    "Enter a text into the lists of its rarest elements"
+    "Enter a text into the lists of its rarest words"
     for j in range(b - low + 1):
+        if j and out[j] == out[j-1]: continue
         x = 8*out[j] + _class(b)
         if head[x] < 0 or fill[x] == _BLOCK - 1:
-            k = n[3]
-            n[3] += 1
+            k = n[2]
+            n[2] += 1
             blocks[k, 0] = -1
             if head[x] < 0: head[x] = k
             else: blocks[tail[x], 0] = k
@@ -165,10 +155,10 @@ def _ones(x):
     return i64((x * u64(0x0101010101010101)) >> u64(56))
 
 @_compiled
-def _signature(elem, s, a):
+def _signature(tok, s, a):
     "64 bits that tell much of what a text holds"
     sig = u64(0)
-    for i in range(a): sig |= u64(1) << ((u64(elem[s + i]) * u64(0x9e3779b97f4a7c15)) >> u64(58))
+    for i in range(a): sig |= u64(1) << ((u64(tok[s + i]) * u64(0x9e3779b97f4a7c15)) >> u64(58))
     return sig
 
 # %% ../nbs/09_overlap.ipynb #3b2ea774
@@ -253,10 +243,11 @@ def _tables(t):
 def _nearest(q, a, sig, low, t, need, out, hits, ptok, poff, psig, stamp, head, tail, fill, blocks, n, mask, local, rows, V, seen):
     "The highest F1 above the threshold in the pool, and who has it, the earliest on ties; -1 where there is none"
     best, who = -1., i64(-1)
-    n[2] += 1
+    n[1] += 1
     short = 1   # the shortest length that could do
     while a < _N and short < a and need[a, short] > short: short += 1
     for i in range(a - low + 1):
+        if i and out[i] == out[i-1]: continue
         left, m = a - i, 0
         for z in range(8):
             if a < _N:   # no length of this class can do
@@ -282,8 +273,8 @@ def _nearest(q, a, sig, low, t, need, out, hits, ptok, poff, psig, stamp, head, 
             else:
                 b = poff[p+1] - poff[p]
                 c = i64(required(a, b, t))
-            if (a + b - _ones(sig ^ psig[p])) >> 1 < c or stamp[p] == n[2]: continue   # or was looked at a moment ago
-            stamp[p] = n[2]
+            if (a + b - _ones(sig ^ psig[p])) >> 1 < c or stamp[p] == n[1]: continue   # or was looked at a moment ago
+            stamp[p] = n[1]
             seen[2] += 1
             lcs = _lcs(q, a, ptok, poff[p], poff[p+1], mask, local, rows, V)
             if lcs < c: continue
@@ -294,35 +285,35 @@ def _nearest(q, a, sig, low, t, need, out, hits, ptok, poff, psig, stamp, head, 
 
 # %% ../nbs/09_overlap.ipynb #d8b2d961
 @_compiled
-def _judge(tok, elem, off, t, always, need, low, rank, ptok, pelem, poff, psig, stamp, head, tail, fill, blocks, n, mask, local, rows, V, out, hits, seen, score, near):
+def _judge(tok, off, t, always, need, low, rank, ptok, poff, psig, stamp, head, tail, fill, blocks, n, mask, local, rows, V, out, hits, seen, score, near):
     "All texts, in their order; who is kept joins the pool at once"
     for q in range(len(off) - 1):
         s, a = off[q], off[q+1] - off[q]
         best, who, sig, lo = -1., i64(-1), u64(0), i64(0)
         if a:
-            _sorted(elem, s, a, rank, out)
-            sig, lo = _signature(elem, s, a), i64(low[a]) if a < _N else i64(least(a, t))
+            _sorted(tok, s, a, rank, out)
+            sig, lo = _signature(tok, s, a), i64(low[a]) if a < _N else i64(least(a, t))
         if a and not always:
             _mark(tok, s, a, mask, local, rows)
             best, who = _nearest(tok[s:s+a], a, sig, lo, t, need, out, hits, ptok, poff, psig, stamp, head, tail, fill, blocks, n, mask, local, rows, V, seen)
             _unmark(tok, s, a, mask, local)
         score[q], near[q] = best, who
         if who >= 0: continue
-        p, o = n[4], poff[n[4]]
-        ptok[o:o+a], pelem[o:o+a] = tok[s:s+a], elem[s:s+a]
+        p, o = n[3], poff[n[3]]
+        ptok[o:o+a] = tok[s:s+a]
         poff[p+1], psig[p] = o + a, sig
         if a: _post(p, a, lo, out, head, tail, fill, blocks, n)
-        n[4] = p + 1
+        n[3] = p + 1
 
 # %% ../nbs/09_overlap.ipynb #d23d4352
 @_compiled
-def _enter_all(t, low, rank, pelem, poff, head, tail, fill, blocks, n, out):
+def _enter_all(t, low, rank, ptok, poff, head, tail, fill, blocks, n, out):
     "Make all lists anew, in the order of `rank`"
-    n[3] = 0
-    for p in range(n[4]):
+    n[2] = 0
+    for p in range(n[3]):
         s, b = poff[p], poff[p+1] - poff[p]
         if b:
-            _sorted(pelem, s, b, rank, out)
+            _sorted(ptok, s, b, rank, out)
             _post(p, b, i64(low[b]) if b < _N else i64(least(b, t)), out, head, tail, fill, blocks, n)
 
 @_compiled
@@ -353,28 +344,28 @@ class Index:
         self.t, self.sort = t, np.isin(np.arange(256), np.frombuffer(letters, np.uint8)).astype(np.uint8)
         self.need, self.low = _tables(t)
         v, p = 1 << 12, 1 << 10
-        self.n = np.array([0, 1, 0, 0, 0])   # elements, texts read, texts judged, blocks, texts in the pool
+        self.n = np.zeros(4, np.int64)   # different words, texts looked up, blocks, texts in the pool
         self.slots = np.full(4*v, -1, np.int32)
         self.hashes, self.starts, self.spell = np.zeros(v, u64), np.zeros(v + 1, np.int64), np.zeros(16*v, np.uint8)
-        self.parent, self.nth, self.freq, self.last, self.count, self.local = (np.zeros(v, np.int32) for _ in range(6))
+        self.freq, self.local = np.zeros(v, np.int32), np.zeros(v, np.int32)
         self.rank, self.mask = -np.arange(v, dtype=np.int32), np.zeros(v, u64)
         self.head, self.tail, self.fill = np.full(8*v, -1, np.int32), np.zeros(8*v, np.int32), np.zeros(8*v, np.int32)
-        self.ptok, self.pelem, self.poff = np.zeros(16*p, np.int32), np.zeros(16*p, np.int32), np.zeros(p + 1, np.int64)
+        self.ptok, self.poff = np.zeros(16*p, np.int32), np.zeros(p + 1, np.int64)
         self.psig, self.stamp, self.blocks = np.zeros(p, u64), np.zeros(p, np.int64), np.zeros((p, _BLOCK), np.int64)
         self.rows, self.V, self.out, self.hits = np.zeros((1, 1), u64), np.zeros(1, u64), np.zeros(64, np.int32), np.zeros(p, np.int64)
         self.ordered, self.seen = 0, np.zeros(4, np.int64)
 
-    def __len__(self): return int(self.n[4])
+    def __len__(self): return int(self.n[3])
 
 # %% ../nbs/09_overlap.ipynb #91689516
 def _more_words(x:Index, ids:int, letters:int):
-    "Room for so many more elements, and letters of their spelling"
+    "Room for so many more words, and letters of their spelling"
     need = int(x.n[0]) + ids
     x.spell = _grown(x.spell, int(x.starts[x.n[0]]) + letters)
     if need <= len(x.hashes): return
     v = max(need, 2*len(x.hashes))
     x.starts = _grown(x.starts, v + 1)
-    for k in ('hashes', 'parent', 'nth', 'freq', 'last', 'count', 'local', 'mask'): setattr(x, k, _grown(getattr(x, k), v, 0))
+    for k in ('hashes', 'freq', 'local', 'mask'): setattr(x, k, _grown(getattr(x, k), v, 0))
     x.tail, x.fill = _grown(x.tail, 8*v, 0), _grown(x.fill, 8*v, 0)
     x.head, old = _grown(x.head, 8*v, -1), len(x.rank)
     x.rank = _grown(x.rank, v, 0)
@@ -383,37 +374,37 @@ def _more_words(x:Index, ids:int, letters:int):
         x.slots = np.empty(1 << (4*v - 1).bit_length(), np.int32)
         _rehash(x.slots, x.hashes, x.n[0])
 
-def _ids(x:Index, texts:list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Words and elements of all texts in one row each, and where each text starts"
+def _ids(x:Index, texts:list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    "Words of all texts in one row, and where each text starts"
     text, ends, off, at = np.frombuffer(b''.join(texts), np.uint8), np.cumsum([len(t) for t in texts], dtype=np.int64), np.zeros(len(texts) + 1, np.int64), 0
-    tok, elem = (np.empty(len(text)//4 + 1024, np.int32) for _ in range(2))
+    tok = np.empty(len(text)//4 + 1024, np.int32)
     while at < len(texts):
-        at = _read(text, ends, at, x.sort, x.slots, x.hashes, x.starts, x.spell, x.parent, x.nth, x.freq, x.last, x.count, x.n, tok, elem, off)
+        at = _read(text, ends, at, x.sort, x.slots, x.hashes, x.starts, x.spell, x.freq, x.n, tok, off)
         if at == len(texts): break
         size = len(texts[at]) + 2
         _more_words(x, size, size)
-        tok, elem = _grown(tok, off[at] + size), _grown(elem, off[at] + size)
-    return tok, elem, off
+        tok = _grown(tok, off[at] + size)
+    return tok, off
 
 # %% ../nbs/09_overlap.ipynb #1fc12eb6
 def _reorder(x:Index, size:int):
-    "Count all elements, and make the lists anew"
+    "Make the lists anew, by how often each word has come"
     k = int(x.n[0])
     x.rank[:k][np.argsort(x.freq[:k], kind='stable')] = np.arange(k, dtype=np.int32)
-    x.ordered, x.head[:], x.n[3] = size, -1, 0
-    x.blocks = _grown(x.blocks, int(x.poff[x.n[4]]) + 1)
-    _enter_all(x.t, x.low, x.rank, x.pelem, x.poff, x.head, x.tail, x.fill, x.blocks, x.n, x.out)
+    x.ordered, x.head[:] = size, -1
+    x.blocks = _grown(x.blocks, int(x.poff[len(x)]) + 1)
+    _enter_all(x.t, x.low, x.rank, x.ptok, x.poff, x.head, x.tail, x.fill, x.blocks, x.n, x.out)
 
 def _room(x:Index, off:np.ndarray):
     "Room for these texts in the pool"
-    words, m, p, w = int(off[-1]), len(off) - 1, int(x.n[4]), int(x.poff[x.n[4]])
-    x.ptok, x.pelem, x.poff = _grown(x.ptok, w + words), _grown(x.pelem, w + words), _grown(x.poff, p + m + 1)
+    words, m, p = int(off[-1]), len(off) - 1, len(x)
+    x.ptok, x.poff = _grown(x.ptok, int(x.poff[p]) + words), _grown(x.poff, p + m + 1)
     x.psig, x.stamp = _grown(x.psig, p + m), _grown(x.stamp, p + m, 0)
     longest = int(np.diff(off).max(initial=0))
     x.out, x.hits = _grown(x.out, longest), _grown(x.hits, p + m + 1)
     if 64 < (a := min(longest, _LONG)) and a >= len(x.rows): x.rows, x.V = np.zeros((a + 1, (a + 63)//64), u64), np.zeros((a + 63)//64, u64)
     if p + m > 2*x.ordered: _reorder(x, p + m)
-    x.blocks = _grown(x.blocks, int(x.n[3]) + words)
+    x.blocks = _grown(x.blocks, int(x.n[2]) + words)
 
 # %% ../nbs/09_overlap.ipynb #812e000a
 @patch
@@ -422,10 +413,10 @@ def judge(self:Index,
     always:bool=False, # do not look, take all
 ) -> tuple[np.ndarray, np.ndarray]: # for each text: the highest F1 above the threshold, and the pool's number of the text that has it, the lowest on ties; -1 and -1 where there is none
     "Judge texts one after the other; each that has nothing too similar joins the pool at once"
-    tok, elem, off = _ids(self, texts)
+    tok, off = _ids(self, texts)
     _room(self, off)
     score, near = np.empty(len(texts)), np.empty(len(texts), np.int64)
-    _judge(tok, elem, off, self.t, always, self.need, self.low, self.rank, self.ptok, self.pelem, self.poff, self.psig, self.stamp, self.head, self.tail, self.fill, self.blocks, self.n,
+    _judge(tok, off, self.t, always, self.need, self.low, self.rank, self.ptok, self.poff, self.psig, self.stamp, self.head, self.tail, self.fill, self.blocks, self.n,
            self.mask, self.local, self.rows, self.V, self.out, self.hits, self.seen, score, near)
     return score, near
 
@@ -435,7 +426,7 @@ def scores(self:Index,
     text:bytes, # in lower case
 ) -> np.ndarray: # one for each text of the pool
     "F1 with everything in the pool, the hard way"
-    tok, elem, off = _ids(self, [text])
+    tok, off = _ids(self, [text])
     _room(self, off)
     out = np.empty(len(self))
     _all(tok[:off[1]], off[1], tok, 0, self.ptok, self.poff, len(self), self.mask, self.local, self.rows, self.V, out)

@@ -102,6 +102,19 @@ def test_two_hundred_thousand_pairs():
     assert pairs > 200_000
 
 
+@pytest.mark.skipif(not overlap.njit, reason='numba is not installed')
+def test_what_is_carried_over_words_that_share_nothing():
+    "Of three machine words, the one in the middle has no match, and a carry has to pass through it"
+    rng, index, texts = random.Random(3), overlap.Index(.7), []
+    some = lambda n: [f'w{rng.randrange(4)}' for _ in range(n)]
+    for k in range(60): texts.append(some(64) + [f'u{k}x{i}' for i in range(64 * rng.choice([1, 2]))] + some(rng.choice([1, 40, 64, 70])))
+    others = [some(rng.choice([30, 100, 200])) for _ in range(60)]
+    index.judge([' '.join(w).encode() for w in others], always=True)
+    for w in texts:
+        got = index.scores(' '.join(w).encode())
+        assert [_score_lcs(w, there).fmeasure for there in others[::7]] == got[::7].tolist()
+
+
 def test_the_bound_is_the_border():
     "For every pair of lengths, at thresholds where floats are off: the shortest overlap that is above it, and not one less"
     for t in (.1, .3, .7, .7000000000000001, .9):
