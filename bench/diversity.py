@@ -8,7 +8,7 @@ process (`peer`) and with a pool of two (`peer, pool`). It is measured at small 
 have to compare, at the seconds a pair of its largest run; the table says which figures are so. psi's figures are measured at every size, reading the words included, each run in a process of its own that is held to one core.
 The decisions of both are compared where both were made.
 """
-import argparse, gzip, json, math, os, re, resource, statistics, subprocess, sys, time
+import argparse, json, math, os, random, re, resource, statistics, subprocess, sys, time
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
@@ -30,7 +30,7 @@ def texts(path, large=0):
 
 
 def peer(seeds, stream, pool=None):
-    "Alpaca's loop: seconds, and what was kept"
+    "Alpaca's loop: seconds, and of each text whether it is kept, its highest score, and who has it"
     from rouge_score import rouge_scorer
     tokenize = rouge_scorer.RougeScorer(['rougeL'], use_stemmer=False)._tokenizer.tokenize
     start = time.perf_counter()
@@ -39,9 +39,22 @@ def peer(seeds, stream, pool=None):
         words = tokenize(t)
         score = partial(rouge_scorer._score_lcs, words)
         scores = pool.map(score, kept) if pool else map(score, kept)
-        out.append(max((s.fmeasure for s in scores), default=0.) <= .7)
-        if out[-1]: kept.append(words)
+        scores = [s.fmeasure for s in scores]
+        best = max(scores, default=0.)
+        out.append((best <= .7, best, scores.index(best) if scores else None))
+        if best <= .7: kept.append(words)
     return time.perf_counter() - start, out
+
+
+def noisy(stream):
+    "Beside each text one that is close to it, so that there is something to drop"
+    rng, out = random.Random(0), []
+    for t in stream:
+        w = t.split()
+        for _ in range(rng.choice([0, 1, 2, 3])):
+            if w: w[rng.randrange(len(w))] = rng.choice(['the', 'a', 'some', 'other', 'text'])
+        out += [t, ' '.join(w)]
+    return out
 
 
 def child(a):
@@ -59,7 +72,7 @@ def child(a):
     took = time.perf_counter() - start
     pool, compared = len(seeds), 0
     for x in got: compared += pool; pool += x.kept
-    out = dict(seconds=took, compared=compared, ready=ready, mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024, before=base/1024, kept=len(f), dropped=sum(not x.kept for x in got))
+    out = dict(seconds=took, n=len(all), compared=compared, ready=ready, mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024, before=base/1024, kept=len(f), dropped=sum(not x.kept for x in got))
     if a.child == 'compiled' and f._index.seen[0]: out['pairs'] = f._index.seen.tolist()
     if a.twenty:
         f, more = DiversityFilter(against=seeds + all[:20_000]), all[20_000:]
@@ -94,17 +107,18 @@ def main():
     if a.child: return child(a)
     seeds, stream = texts(a.seeds), texts(a.texts)
     sizes = [n for n in a.n if n <= len(stream)] or [len(stream)]
-    small = [n for n in a.peer if n <= len(stream)]
+    small = [n for n in a.peer if n <= len(stream)] or [len(stream)]
     from psi.diversity import DiversityFilter
     print(f'{Path(a.texts).name}: {len(stream):,} instructions after {len(seeds)} seeds\n')
     alone = [peer(seeds, stream[:n]) for n in small]
     with Pool(2) as two: pooled = [peer(seeds, stream[:n], two)[0] for n in small]
-    same = [x.kept for x in DiversityFilter(against=seeds).admit_all(stream[:small[-1]])] == alone[-1][1]
-    def pairs(kept): return sum(len(seeds) + sum(kept[:i]) for i in range(len(kept)))
-    compared = pairs(alone[-1][1])
+    mixed = noisy(stream[:small[-1]//3])
+    want = peer(seeds, mixed)[1]
+    same = [tuple(x)[:3] for x in DiversityFilter(against=seeds).admit_all(mixed)] == [(True, None, None) if k else (k, s, i) for k, s, i in want]
+    compared = sum(len(seeds) + i for i in range(small[-1])) if all(k for k, _, _ in alone[-1][1]) else sum(len(seeds) + sum(k for k, _, _ in alone[-1][1][:i]) for i in range(small[-1]))
     each = alone[-1][0]/compared, pooled[-1]/compared
     print(f'peer, measured: ' + '; '.join(f'{n:,}: {t:.1f} s alone, {u:.1f} s with a pool' for n, (t, _), u in zip(small, alone, pooled)))
-    print(f'a pair: {each[0]*1e6:.1f} us alone, {each[1]*1e6:.1f} us with a pool; decisions at {small[-1]:,}: {"all the same" if same else "DIFFERENT"}\n')
+    print(f'a pair: {each[0]*1e6:.1f} us alone, {each[1]*1e6:.1f} us with a pool; of {len(mixed):,} texts, {len(mixed)//2:,} of them changed copies, both drop {sum(not k for k, _, _ in want):,}: decisions, scores and neighbours are {"all the same" if same else "DIFFERENT"}\n')
     print('| instructions | psi, s | us a text | peak MB | without numba, s | peer, h (extrapolated) | peer with a pool of 2, h (extrapolated) | psi is times faster | without numba |\n|--:|--:|--:|--:|--:|--:|--:|--:|--:|')
     ours = {}
     for n in sizes:
@@ -113,14 +127,15 @@ def main():
         ours[n] = fast
         print(f'| {n:,} | {fast["seconds"]:.3f} | {fast["seconds"]/n*1e6:.1f} | {fast["mb"]:.0f} | {slow["seconds"]:.1f} | {hours[0]:.2f} | {hours[1]:.2f} | {hours[0]*3600/fast["seconds"]:,.0f} | {hours[0]*3600/slow["seconds"]:,.0f} |', flush=True)
     if a.large > len(stream):
-        big = ours[a.large] = psi(a, a.large)
-        print(f'| {a.large:,} (with sentences) | {big["seconds"]:.3f} | {big["seconds"]/a.large*1e6:.1f} | {big["mb"]:.0f} | | | | | |')
+        big = psi(a, a.large)
+        print(f'| {big["n"]:,.0f} (with sentences) | {big["seconds"]:.3f} | {big["seconds"]/big["n"]*1e6:.1f} | {big["mb"]:.0f} | | | | | |')
     last = ours[max(sizes)]
-    print(f'\npsi grows with n^{exponent(sizes, [ours[n]["seconds"] for n in sizes]):.2f}; start (numba, compiled code from the disk) {last["ready"]:.2f} s and {last["before"]:.0f} MB')
+    if len(sizes) > 1: print(f'\npsi grows with n^{exponent(sizes, [ours[n]["seconds"] for n in sizes]):.2f}, the peer with the number of pairs')
+    print(f'start (numba, compiled code from the disk) {last["ready"]:.2f} s and {last["before"]:.0f} MB')
     if 'twenty' in last: print(f'20 new ones against 20,000: {last["twenty"]*1000:.2f} ms (median of 100)')
     if 'pairs' in last:
-        n, (met, once, signed, over) = last['kept'], last['pairs']
-        print(f'pairs of {max(sizes):,}: {n*n//2:,}; met in a list {met:,}; not ruled out by length or place {once:,}; nor by signature, so computed {signed:,}; above the threshold {over:,}')
+        met, once, signed, over = last['pairs']
+        print(f'pairs of {max(sizes):,}: {last["compared"]:,.0f}; met in a list {met:,}; not ruled out by length or place {once:,}; nor by signature, so computed {signed:,}; above the threshold {over:,}')
 
 
 if __name__ == '__main__': main()

@@ -9,18 +9,20 @@ __all__ = ['unicode_words', 'google_words', 'Admission', 'DiversityFilter']
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from threading import RLock
 from typing import NamedTuple
+import regex
 from fastcore.basics import patch
 from .core import ConfigError, DataError
 
 # %% ../nbs/09_diversity.ipynb #10b24fb5
-_SINGLE = '\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff' # scripts that put no spaces between words
-_unicode = re.compile(rf'[{_SINGLE}][\u0300-\u036f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u3099\u309a]*|[^\W_{_SINGLE}][^\W_{_SINGLE}\u0300-\u036f]*(?:[\u0300-\u036f\u0900-\u0dff]+[^\W_{_SINGLE}]*)*')
+_UNSPACED = r'\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}' # scripts that put no spaces between words
+_unicode = regex.compile(rf'(?V1)[[\p{{L}}\p{{N}}]&&[{_UNSPACED}]]\p{{M}}*|[[\p{{L}}\p{{N}}]--[{_UNSPACED}]](?:[[\p{{L}}\p{{N}}]--[{_UNSPACED}]]|\p{{M}})*')
 
 def unicode_words(
     text:str, # in any language
 ) -> list[str]: # folded to lower case
-    "Words of any script; where a script puts no spaces between them, each character is one"
+    "Words of any script: letters and digits with the marks on them; where a script puts no spaces between them, each character is one"
     return _unicode.findall(text.casefold())
 
 # %% ../nbs/09_diversity.ipynb #d0ec0c7c
@@ -36,9 +38,9 @@ def google_words(
 class Admission(NamedTuple):
     "Kept or dropped, and why"
     kept:bool
-    score:float|None=None  # of a dropped text: the highest F1 with anything in the pool
+    score:float|None=None  # the highest F1 with anything in the pool; of a kept text only with `neighbours`
     nearest:int|None=None  # and the pool's number of the text that has it, the lowest on ties
-    average:float|None=None # with `neighbours`: the mean F1 with everything in the pool
+    average:float|None=None # with `neighbours`: the mean F1 with everything in the pool; None while that is empty
     neighbours:tuple[tuple[int, float], ...]=() # with `neighbours`: the most similar texts and their F1, the highest first
 
 # %% ../nbs/09_diversity.ipynb #f9905fd1
@@ -48,7 +50,7 @@ class _Plain:
         from psi import overlap
         self.f1, self.required, self.least = overlap.f1, lru_cache(1 << 20)(overlap.required), lru_cache(1 << 16)(overlap.least)
         self.t, self.ids, self.freq, self.rank, self.ordered = t, {}, {}, {}, 0
-        self.pool, self.signature, self.lists = [], [], {}   # lists: length of the texts -> word -> the texts
+        self.pool, self.lists = [], {}   # of each text its words and its signature; lists: length of the texts -> word -> the texts
 
     def __len__(self): return len(self.pool)
     def _order(self, ids:list[int]) -> list[int]:
@@ -57,7 +59,7 @@ class _Plain:
         return sorted(ids, key=lambda x: rank(x, -x))
     def words(self) -> list[list[str]]:
         word = list(self.ids)
-        return [[word[k-1] for k in ids] for ids in self.pool]
+        return [[word[k-1] for k in ids] for ids, _ in self.pool]
 
 # %% ../nbs/09_diversity.ipynb #a6903855
 @patch
@@ -77,21 +79,22 @@ def _enter(self:_Plain, p:int, rarest:list[int]):
 @patch
 def _reorder(self:_Plain, size:int):
     "Make the lists anew, by how often each word has come"
-    self.rank, self.ordered, self.lists = {x: i for i, x in enumerate(sorted(self.freq, key=self.freq.get))}, size, {}
-    for p, ids in enumerate(self.pool):
+    self.ordered, self.rank, self.lists = 0, {x: i for i, x in enumerate(sorted(self.freq, key=self.freq.get))}, {}
+    for p, (ids, _) in enumerate(self.pool):
         if ids: self._enter(p, self._order(ids))
+    self.ordered = size
 
 # %% ../nbs/09_diversity.ipynb #6f8043b1
 @patch
 def _nearest(self:_Plain, ids:list[int], rarest:list[int], signature:int) -> tuple[float, int]:
     "The highest F1 above the threshold, and who has it"
     from rapidfuzz.distance import LCSseq
-    a, best, who, signatures = len(ids), -1., -1, self.signature
+    a, best, who, pool = len(ids), -1., -1, self.pool
     for b, lists in self.lists.items():
         if (c := self.required(a, b, self.t)) > a: continue
         met, apart = [lists[x] for x in rarest[:a - c + 1] if x in lists], a + b - 2*c
-        for p in [p for p in set().union(*met) if (signature ^ signatures[p]).bit_count() <= apart]:
-            if (lcs := LCSseq.similarity(ids, self.pool[p], score_cutoff=c)) >= c:
+        for p in [p for p in set().union(*met) if (signature ^ pool[p][1]).bit_count() <= apart]:
+            if (lcs := LCSseq.similarity(ids, pool[p][0], score_cutoff=c)) >= c:
                 f = self.f1(lcs, a, b)
                 if f > best or f == best and p < who: best, who = f, p
     return best, who
@@ -101,14 +104,16 @@ def judge(self:_Plain, texts:list[Sequence[str]], always:bool=False) -> tuple[li
     "As `Index.judge`"
     read, score, near = [self._numbers(words) for words in texts], [], []
     if len(self) + len(read) > 2*self.ordered: self._reorder(len(self) + len(read))
-    for ids in read:
-        rarest, signature = self._order(ids), 0
-        for x in ids: signature |= 1 << (x*0x9e3779b97f4a7c15 >> 40 & 127)
-        best, who = self._nearest(ids, rarest, signature) if ids and not always else (-1., -1)
-        score.append(best); near.append(who)
-        if who >= 0: continue
-        if ids: self._enter(len(self), rarest)
-        self.pool.append(ids); self.signature.append(signature)
+    try:
+        for ids in read:
+            rarest, signature = self._order(ids), 0
+            for x in ids: signature |= 1 << (x*0x9e3779b97f4a7c15 >> 40 & 127)
+            best, who = self._nearest(ids, rarest, signature) if ids and not always else (-1., -1)
+            score.append(best); near.append(who)
+            if who >= 0: continue
+            self.pool.append((ids, signature))
+            if ids: self._enter(len(self) - 1, rarest)
+    except BaseException: self.ordered = 0; raise   # cut in the middle of an entry: make the lists anew the next time
     return score, near
 
 @patch
@@ -117,7 +122,7 @@ def scores(self:_Plain, words:Sequence[str]):
     import numpy as np
     from rapidfuzz.distance import LCSseq
     ids = self._numbers(words)
-    return np.array([self.f1(LCSseq.similarity(ids, there), len(ids), len(there)) if ids and there else 0. for there in self.pool])
+    return np.array([self.f1(LCSseq.similarity(ids, there), len(ids), len(there)) if ids and there else 0. for there, _ in self.pool])
 
 # %% ../nbs/09_diversity.ipynb #37e6e6d4
 class DiversityFilter:
@@ -125,15 +130,18 @@ class DiversityFilter:
     def __init__(self,
         threshold:float=0.7, # F1 above which a text is dropped; at it, it stays. 1 keeps all
         against:Iterable[str]=(), # texts that are there before the first one comes; they are not compared with each other
-        words:Callable[[str], Sequence[str]]|None=None, # text -> its words; None takes `google_words`, compiled
+        words:Callable[[str], Iterable[str]]|None=None, # text -> its words, empty ones are left out; None takes `google_words`, compiled
         neighbours:int=0,    # also give the mean F1 with the pool and the so many most similar texts; every pair is computed then, so it is slow
         compiled:bool|None=None, # None compiles where numba is installed
     ):
-        if not 0 <= threshold <= 1: raise ConfigError(f'threshold is {threshold}; it is an F1, between 0 and 1')
-        if neighbours < 0: raise ConfigError(f'neighbours is {neighbours}; it is a number of texts, 0 for none')
+        if not isinstance(threshold, int | float) or not 0 <= threshold <= 1: raise ConfigError(f'threshold is {threshold!r}; it is an F1, between 0 and 1')
+        if not isinstance(neighbours, int) or neighbours < 0: raise ConfigError(f'neighbours is {neighbours!r}; it is a number of texts, 0 for none')
+        if isinstance(against, str): raise ConfigError('against is a single text; give a list of texts')
+        threshold = float(threshold)
         from psi import overlap
         if compiled and not overlap.njit: raise ConfigError('compiled=True needs numba; install it, or leave it out')
         self.threshold, self.words, self.neighbours, self.compiled = threshold, words, neighbours, bool(overlap.njit) if compiled is None else compiled
+        self._lock = RLock()   # one text after the other, whoever brings them
         if self.compiled: overlap.ready()
         self._index = _Plain(threshold) if not self.compiled else overlap.Index(threshold) if words is None else overlap.Index(threshold, bytes(range(255)))
         for part in _parts(against): self._judge(part, True)
@@ -156,12 +164,21 @@ def _parts(texts:Iterable[str]):
 @patch
 def _read(self:DiversityFilter, texts:list[str]) -> list:
     "Texts as the index takes them"
-    if not self.compiled: return [(self.words or google_words)(t) for t in texts]
-    if self.words is None: return [t.lower().encode('utf-8', 'surrogatepass') for t in texts]
-    return [b'\xff'.join(w.encode('utf-8', 'surrogatepass') for w in self.words(t)) for t in texts]   # a byte that is in no word
+    try:
+        if self.compiled and self.words is None: return [t.lower().encode('utf-8', 'surrogatepass') for t in texts]
+        split = [[w for w in (self.words or google_words)(t) if w] for t in texts]
+        return [b'\xff'.join(w.encode('utf-8', 'surrogatepass') for w in ws) for ws in split] if self.compiled else split   # 0xff is in no word
+    except (AttributeError, TypeError): raise ConfigError(_no_text(texts, self.words)) from None
+
+def _no_text(texts:list, words:Callable|None) -> str:
+    "What is wrong with texts that cannot be read"
+    strange = next((t for t in texts if not isinstance(t, str)), None)
+    return f'{str(strange)[:40]!r} is of type {type(strange).__name__}; a text is needed' if strange is not None or None in texts else f'{getattr(words, "__name__", words)} does not give words of a text'
 
 @patch
-def _judge(self:DiversityFilter, texts:list[str], always:bool=False): return self._index.judge(self._read(texts), always or self.threshold == 1)
+def _judge(self:DiversityFilter, texts:list[str], always:bool=False):
+    read = self._read(texts)
+    with self._lock: return self._index.judge(read, always or self.threshold == 1)
 
 # %% ../nbs/09_diversity.ipynb #dbb19fcb
 @patch
@@ -169,6 +186,7 @@ def admit_all(self:DiversityFilter,
     texts:Iterable[str], # in their order
 ) -> list[Admission]: # one for each
     "Keep or drop many"
+    if isinstance(texts, str): raise ConfigError('admit_all was given a single text; give a list of texts, or use admit')
     if self.neighbours: return [self.admit(t) for t in texts]
     out = []
     for part in _parts(texts):
@@ -186,19 +204,20 @@ def admit(self:DiversityFilter,
     if not self.neighbours:
         score, near = self._judge([text])
         return _KEPT if near[0] < 0 else Admission(False, float(score[0]), int(near[0]))
-    if not len(self): self._judge([text], True); return Admission(True)
-    scores = self._index.scores(self._read([text])[0])
-    best = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:self.neighbours]
-    near = [(i, float(scores[i])) for i in best]
-    kept = near[0][1] <= self.threshold
-    if kept: self._judge([text], True)
+    with self._lock:
+        if not len(self): self._judge([text], True); return _KEPT
+        scores = self._index.scores(self._read([text])[0])
+        best = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:self.neighbours]
+        near = [(i, float(scores[i])) for i in best]
+        kept = near[0][1] <= self.threshold
+        if kept: self._judge([text], True)
     return Admission(kept, near[0][1], near[0][0], float(scores.mean()), tuple(near))
 
 # %% ../nbs/09_diversity.ipynb #5330c9ad
 @patch
 def state(self:DiversityFilter) -> dict: # plain data, ready for JSON
     "What is in the pool"
-    pool = self._index.words()
+    with self._lock: pool = self._index.words()
     if self.compiled: pool = [[w.decode('utf-8', 'surrogatepass') for w in words] for words in pool]
     return {'threshold': self.threshold, 'neighbours': self.neighbours, 'pool': pool}
 
@@ -210,8 +229,12 @@ def restore(cls:DiversityFilter,
     compiled:bool|None=None, # None compiles where numba is installed
 ) -> DiversityFilter: # it goes on as if it had never stopped
     "A filter with this pool"
-    try: threshold, neighbours, pool = state['threshold'] + 0., state['neighbours'] + 0, [list(map(str, ws)) for ws in state['pool']]
-    except (TypeError, LookupError): raise DataError(f'state: {str(state)[:60]} is not what DiversityFilter.state gives') from None
+    try: threshold, neighbours, pool = state['threshold'], state['neighbours'], state['pool']
+    except (TypeError, LookupError): pool = None
+    if not isinstance(pool, list) or not all(isinstance(ws, list) and all(isinstance(w, str) and w for w in ws) for ws in pool):
+        raise DataError(f'state: {str(state)[:60]} is not what DiversityFilter.state gives')
+    if words is None and (odd := next((w for ws in pool for w in ws if not _google.fullmatch(w)), None)):
+        raise DataError(f'state: {odd[:40]!r} is no word of `google_words`; give the `words` that the state was made with')
     f = cls(threshold, (), words, neighbours, compiled)
     sep = b' ' if words is None else b'\xff'
     f._index.judge([sep.join(w.encode('utf-8', 'surrogatepass') for w in ws) for ws in pool] if f.compiled else pool, True)

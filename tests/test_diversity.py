@@ -1,5 +1,5 @@
 "The filter beside the package that defines the score: not one decision, score or neighbour may differ"
-import itertools, json, random
+import itertools, json, random, threading
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -169,6 +169,9 @@ def test_words_of_ones_own(compiled):
     f = DiversityFilter(words=unicode_words, compiled=compiled)
     assert f.admit_all(texts) == by_hand(texts, words=unicode_words)
     assert DiversityFilter.restore(f.state(), words=unicode_words, compiled=compiled).admit(texts[0]).nearest == 0
+    for t, want in {'यह है।': ['यह', 'है'], 'مُدَرِّس': ['مُدَرِّس'], 'שָׁלוֹם עולם': ['שָׁלוֹם', 'עולם'], 'naïve': ['naïve'], 'สวัสดี': ['ส', 'วั', 'ส', 'ดี'], 'x_y 3': ['x', 'y', '3']}.items(): assert unicode_words(t) == want
+    split = lambda t: t.split('|')     # gives empty words, which are none
+    assert DiversityFilter(words=split, compiled=compiled).admit_all(['a||b||c||d', 'a|b|c|d', '||', '']) == [Admission(True), Admission(False, 1., 0), Admission(True), Admission(True)]
     shout = DiversityFilter(words=lambda t: t.upper().split('|'), compiled=compiled)    # a word may hold any character
     assert [a.kept for a in shout.admit_all(['a b|c\0d|é', 'A B|c\0d|é', 'a|b|c', 'ab|cd'])] == [True, False, True, True]
 
@@ -184,12 +187,55 @@ def test_very_long_texts():
     assert f.admit(' '.join(base[:5_000])).nearest == 0 and f.admit(' '.join(reversed(base))).kept
 
 
-@pytest.mark.parametrize('wrong', [-.1, 1.1, float('nan')])
+@BOTH
+def test_threads_take_turns(compiled):
+    rng = random.Random(9)
+    texts = [' '.join(rng.choice('abcdefghijklmnopqrst') + str(rng.randrange(90)) for _ in range(9)) for _ in range(900)]
+    f = DiversityFilter(compiled=compiled)
+    threads = [threading.Thread(target=lambda part: [f.admit(t) for t in part], args=(texts[k::3],)) for k in range(3)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert len(f) == len(DiversityFilter(compiled=compiled).admit_all(texts)) == 900
+    assert not any(a.kept for a in f.admit_all(texts))
+
+
+@BOTH
+@pytest.mark.parametrize('where', range(12))
+def test_cut_short_it_forgets_nothing(where, compiled, monkeypatch):
+    "Memory runs out, or Ctrl-C comes, at one place after the other: the next call goes on as if it had been made anew"
+    texts = stream(random.Random(1), 120, [f'w{i}' for i in range(30)] + [f'v{i}' for i in range(6000)], [3, 9, 12, 80])
+    f, left = DiversityFilter(compiled=compiled), [where]
+    f.admit_all(texts[:40])
+    from psi import diversity
+    room, names = (overlap, ('_grown', '_rehash', '_enter_all')) if compiled else (diversity._Plain, ('_order', '_enter'))
+    for name in names:
+        def fails(*a, _real=getattr(room, name)):
+            left[0] -= 1
+            if left[0] == -1: raise KeyboardInterrupt
+            return _real(*a)
+        monkeypatch.setattr(room, name, fails)
+    try: f.admit_all(texts[40:]); cut = False
+    except KeyboardInterrupt: cut = True
+    monkeypatch.undo()
+    again = DiversityFilter.restore(f.state(), compiled=compiled)
+    assert f.admit_all(texts) == again.admit_all(texts) and (cut or where > 6)
+
+
+@pytest.mark.parametrize('wrong', [-.1, 1.1, float('nan'), '0.7', None])
 def test_wrong_threshold(wrong):
     with pytest.raises(ConfigError, match='between 0 and 1'): DiversityFilter(wrong)
 
 
-@pytest.mark.parametrize('state', [{}, {'pool': 3}, {'pool': [['a']], 'threshold': 'x'}, []])
+@BOTH
+def test_rubbish_is_refused_in_one_line(compiled):
+    f = DiversityFilter(compiled=compiled)
+    for what, said in ((lambda: f.admit(None), 'NoneType'), (lambda: f.admit_all(['a', 3]), "'3' is of type int"), (lambda: f.admit_all('a text'), 'a list of texts'), (lambda: DiversityFilter(against='a text'), 'a list of texts'),
+                       (lambda: DiversityFilter(neighbours=2.5), 'a number of texts'), (lambda: DiversityFilter(words=lambda t: 5, compiled=compiled).admit('a'), 'does not give words')):
+        with pytest.raises(ConfigError, match=said): what()
+    assert len(f) == 0 and f.admit('still well').kept
+
+
+@pytest.mark.parametrize('state', [{}, {'pool': 3}, {'pool': [['a']], 'threshold': 'x'}, [], {'threshold': .7, 'neighbours': 0, 'pool': ['abc']}, {'threshold': .7, 'neighbours': 0, 'pool': [['über']]}])
 def test_a_broken_state_says_so(state):
     with pytest.raises(DataError, match='state'): DiversityFilter.restore(state)
 
