@@ -260,6 +260,7 @@ _chance = random.Random()
 
 async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
     "One request, until it is in the journal, or has failed"
+    asyncio.current_task().add_done_callback(lambda task: task.cancelled() or task.exception())   # called back while it failed: nobody is left who would ask why
     t, tries, longer, start, asked = lm.tally, 0, lm.longer, time.monotonic(), body
     t.since = t.since or start
     while True:

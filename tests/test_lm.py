@@ -1,5 +1,5 @@
 "What a server can do to a client: each fault alone, then all of them together"
-import asyncio, json, socket, sqlite3, threading, time
+import asyncio, gc, json, socket, sqlite3, threading, time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
@@ -196,6 +196,17 @@ def test_closed_while_asking_says_so():
         while len(lm._flying) < 3: time.sleep(.01)
         lm.close(); held.set(); t.join(10)
     assert said and 'closed while' in said[0]
+
+
+def test_what_fails_after_the_end_is_not_heard_of(caplog):
+    "The first refusal ends the work while others are being refused; asyncio must not complain about those"
+    for _ in range(30):
+        with scripted(lambda prompt, body: (404, {'error': {'message': 'no such model'}})) as url:
+            lm = LM('m', url, concurrency=16)
+            with pytest.raises(EngineError, match='does not know the model'): lm(map(str, range(40)))
+            lm.close()
+    gc.collect()
+    assert not [r for r in caplog.records if r.name == 'asyncio'], caplog.text
 
 
 def test_never_more_in_flight_than_said():
