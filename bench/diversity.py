@@ -17,7 +17,7 @@ SHARED = Path(os.environ.get('PSI_SHARED') or Path(__file__).resolve().parents[2
 
 
 def texts(path, large=0):
-    "The instructions of a file; beyond them, where more are wanted, its inputs and the sentences of its outputs"
+    "The instructions of a file; beyond them, where more are wanted, its inputs, the sentences of its outputs, and changed copies of all"
     from psi.core import read_instances
     found = read_instances(path)
     out = [x.instruction for x in found]
@@ -26,7 +26,7 @@ def texts(path, large=0):
     for x in found:
         for t in (x.input, *re.split(r'(?<=[.!?])\s+|\n+', x.output)):
             if len(t.split()) > 3 and t not in seen: seen.add(t); out.append(t)
-    return out[:large]
+    return (out + noisy(out[:large - len(out)])[1::2])[:large]
 
 
 def peer(seeds, stream, pool=None):
@@ -87,7 +87,7 @@ def psi(a, n, way='compiled', twenty=False):
     "Median of some runs"
     run = [sys.executable, __file__, '--child', way, '--texts', a.texts, '--seeds', a.seeds, '--n', str(n), *['--twenty'] * twenty]
     pin = lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}) if hasattr(os, 'sched_setaffinity') else None
-    got = [json.loads(subprocess.run(run, check=True, capture_output=True, text=True, preexec_fn=pin).stdout) for _ in range(a.repeat if way == 'compiled' else 1)]
+    got = [json.loads(subprocess.run(run, check=True, capture_output=True, text=True, preexec_fn=pin).stdout) for _ in range(a.repeat if way == 'compiled' else min(3, a.repeat))]
     return {k: v if isinstance(v := got[0][k], list) else statistics.median(g[k] for g in got) for k in got[0]}
 
 
@@ -100,7 +100,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--texts', default=str(SHARED/'data/alpaca/alpaca_data.json.gz')); p.add_argument('--seeds', default=str(SHARED/'data/self_instruct/seed_tasks.jsonl'))
     p.add_argument('--n', type=int, nargs='*', default=[5_000, 20_000, 52_002], help='sizes')
-    p.add_argument('--large', type=int, default=400_000, help='one more size, filled up with inputs and with sentences of outputs; 0 leaves it out')
+    p.add_argument('--large', type=int, default=400_000, help='one more size, filled up with inputs, sentences of outputs and changed copies; 0 leaves it out')
     p.add_argument('--peer', type=int, nargs='*', default=[500, 1_000, 2_000], help='sizes at which the peer is measured'); p.add_argument('--repeat', type=int, default=5)
     p.add_argument('--child', help=argparse.SUPPRESS); p.add_argument('--twenty', action='store_true', help=argparse.SUPPRESS)
     a = p.parse_args()
@@ -128,7 +128,7 @@ def main():
         print(f'| {n:,} | {fast["seconds"]:.3f} | {fast["seconds"]/n*1e6:.1f} | {fast["mb"]:.0f} | {slow["seconds"]:.1f} | {hours[0]:.2f} | {hours[1]:.2f} | {hours[0]*3600/fast["seconds"]:,.0f} | {hours[0]*3600/slow["seconds"]:,.0f} |', flush=True)
     if a.large > len(stream):
         big = psi(a, a.large)
-        print(f'| {big["n"]:,.0f} (with sentences) | {big["seconds"]:.3f} | {big["seconds"]/big["n"]*1e6:.1f} | {big["mb"]:.0f} | | | | | |')
+        print(f'| {big["n"]:,.0f} (with sentences and changed copies) | {big["seconds"]:.3f} | {big["seconds"]/big["n"]*1e6:.1f} | {big["mb"]:.0f} | | | | | |')
     last = ours[max(sizes)]
     if len(sizes) > 1: print(f'\npsi grows with n^{exponent(sizes, [ours[n]["seconds"] for n in sizes]):.2f}, the peer with the number of pairs')
     print(f'start (numba, compiled code from the disk) {last["ready"]:.2f} s and {last["before"]:.0f} MB')

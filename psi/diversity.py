@@ -50,7 +50,7 @@ class _Plain:
         from psi import overlap
         self.f1, self.required, self.least = overlap.f1, lru_cache(1 << 20)(overlap.required), lru_cache(1 << 16)(overlap.least)
         self.t, self.ids, self.freq, self.rank, self.ordered = t, {}, {}, {}, 0
-        self.pool, self.lists = [], {}   # of each text its words and its signature; lists: length of the texts -> word -> the texts
+        self.pool, self.signature, self.lists, self.partners = [], [], {}, {}   # partners: length -> lists of the lengths that could do, and how much must be shared; lists: length of the texts -> word -> the texts
 
     def __len__(self): return len(self.pool)
     def _order(self, ids:list[int]) -> list[int]:
@@ -59,7 +59,7 @@ class _Plain:
         return sorted(ids, key=lambda x: rank(x, -x))
     def words(self) -> list[list[str]]:
         word = list(self.ids)
-        return [[word[k-1] for k in ids] for ids, _ in self.pool]
+        return [[word[k-1] for k in ids] for ids in self.pool]
 
 # %% ../nbs/09_diversity.ipynb #a6903855
 @patch
@@ -73,14 +73,15 @@ def _numbers(self:_Plain, words:Iterable[str]) -> list[int]:
 @patch
 def _enter(self:_Plain, p:int, rarest:list[int]):
     "Into the lists of its rarest words"
-    lists = self.lists.setdefault(len(rarest), {})
-    for x in set(rarest[:len(rarest) - self.least(len(rarest), self.t) + 1]): lists.setdefault(x, []).append(p)
+    b = len(rarest)
+    if (lists := self.lists.get(b)) is None: lists, self.partners = self.lists.setdefault(b, {}), {}
+    for x in set(rarest[:b - self.least(b, self.t) + 1]): lists.setdefault(x, []).append(p)
 
 @patch
 def _reorder(self:_Plain, size:int):
     "Make the lists anew, by how often each word has come"
-    self.ordered, self.rank, self.lists = 0, {x: i for i, x in enumerate(sorted(self.freq, key=self.freq.get))}, {}
-    for p, (ids, _) in enumerate(self.pool):
+    self.ordered, self.rank, self.lists, self.partners = 0, {x: i for i, x in enumerate(sorted(self.freq, key=self.freq.get))}, {}, {}
+    for p, ids in enumerate(self.pool):
         if ids: self._enter(p, self._order(ids))
     self.ordered = size
 
@@ -89,12 +90,13 @@ def _reorder(self:_Plain, size:int):
 def _nearest(self:_Plain, ids:list[int], rarest:list[int], signature:int) -> tuple[float, int]:
     "The highest F1 above the threshold, and who has it"
     from rapidfuzz.distance import LCSseq
-    a, best, who, pool = len(ids), -1., -1, self.pool
-    for b, lists in self.lists.items():
-        if (c := self.required(a, b, self.t)) > a: continue
+    a, best, who, signatures = len(ids), -1., -1, self.signature
+    if a not in self.partners: self.partners[a] = [(b, c, lists) for b, lists in self.lists.items() if (c := self.required(a, b, self.t)) <= a]
+    for b, c, lists in self.partners[a]:
         met, apart = [lists[x] for x in rarest[:a - c + 1] if x in lists], a + b - 2*c
-        for p in [p for p in set().union(*met) if (signature ^ pool[p][1]).bit_count() <= apart]:
-            if (lcs := LCSseq.similarity(ids, pool[p][0], score_cutoff=c)) >= c:
+        if not met: continue
+        for p in [p for p in (set().union(*met) if len(met) > 1 else met[0]) if (signature ^ signatures[p]).bit_count() <= apart]:
+            if (lcs := LCSseq.similarity(ids, self.pool[p], score_cutoff=c)) >= c:
                 f = self.f1(lcs, a, b)
                 if f > best or f == best and p < who: best, who = f, p
     return best, who
@@ -111,9 +113,12 @@ def judge(self:_Plain, texts:list[Sequence[str]], always:bool=False) -> tuple[li
             best, who = self._nearest(ids, rarest, signature) if ids and not always else (-1., -1)
             score.append(best); near.append(who)
             if who >= 0: continue
-            self.pool.append((ids, signature))
+            self.signature.append(signature); self.pool.append(ids)
             if ids: self._enter(len(self) - 1, rarest)
-    except BaseException: self.ordered = 0; raise   # cut in the middle of an entry: make the lists anew the next time
+    except BaseException:   # cut in the middle of an entry: make the lists anew the next time
+        self.ordered = 0
+        del self.signature[len(self.pool):]
+        raise
     return score, near
 
 @patch
@@ -122,7 +127,7 @@ def scores(self:_Plain, words:Sequence[str]):
     import numpy as np
     from rapidfuzz.distance import LCSseq
     ids = self._numbers(words)
-    return np.array([self.f1(LCSseq.similarity(ids, there), len(ids), len(there)) if ids and there else 0. for there, _ in self.pool])
+    return np.array([self.f1(LCSseq.similarity(ids, there), len(ids), len(there)) if ids and there else 0. for there in self.pool])
 
 # %% ../nbs/09_diversity.ipynb #37e6e6d4
 class DiversityFilter:
