@@ -59,7 +59,7 @@ class LM:
         self.journal = Journal() if journal is None else journal
         self.timeout, self.retries, self.weights, self.longer, self.sampling = timeout, retries, weights, longer, sampling
         self._pace = dict(most=concurrency, adapt=adapt, rpm=rpm, tpm=tpm, give_up=give_up, name=model)
-        self._api_key, self.key_from, self._open, self.engine, self.tally, self._flying, self._lock = api_key, key_from, None, None, Tally(), {}, threading.Lock()
+        self._api_key, self.key_from, self._open, self.engine, self.tally, self._flying, self._lock, self._opening = api_key, key_from, None, None, Tally(), {}, threading.Lock(), threading.Lock()
 
     def __repr__(self): return f'LM({self.model!r}, mode={self.mode!r}, concurrency={self.concurrency}, {self.sampling})'
 
@@ -136,23 +136,28 @@ async def _models(client, wait:float=300.) -> list[str]:
             await asyncio.sleep(pause := min(2*pause, 2.))
 
 # %% ../nbs/02_lm.ipynb #4d7b4848
-@patch
-def open(self:LM):
-    "Connect, and check that the address answers and knows the model; done by the first request that needs it"
-    if self._open and not self._open[2].broken and not (self.engine and self.engine.died): return self._open
+def _connect(lm:LM) -> tuple:
+    "Address, client, pace and key"
     import openai
-    url = self.base_url() if callable(self.base_url) else self.base_url or os.environ.get('OPENAI_BASE_URL') or 'https://api.openai.com/v1'
-    key = _key_of(self, url)
+    url = lm.base_url() if callable(lm.base_url) else lm.base_url or os.environ.get('OPENAI_BASE_URL') or 'https://api.openai.com/v1'
+    key = _key_of(lm, url)
     async def connect():
-        client = openai.AsyncOpenAI(api_key=key, base_url=url, timeout=self.timeout, max_retries=0, http_client=openai.DefaultAioHttpClient())
+        client = openai.AsyncOpenAI(api_key=key, base_url=url, timeout=lm.timeout, max_retries=0, http_client=openai.DefaultAioHttpClient())
         _thread['clients'].append(client)
         return client, await _models(client)
     try: client, names = asyncio.run_coroutine_threadsafe(connect(), _loop()).result()
-    except openai.OpenAIError as e: raise _verdict(e, self, url, key).fatal or EngineError(f'{url}: no engine answers there ({_said(e, key)}); start it, or correct base_url') from None
-    if len(names) > 1 and self.model not in names:
-        raise EngineError(f'{url}: does not know the model {self.model!r}; it has {", ".join(sorted(names)[:8])}' + ', ...'*(len(names) > 8))
-    self._open = url, client, Pace(**self._pace), key
-    return self._open
+    except openai.OpenAIError as e: raise _verdict(e, lm, url, key).fatal or EngineError(f'{url}: no engine answers there ({_said(e, key)}); start it, or correct base_url') from None
+    if len(names) > 1 and lm.model not in names:
+        raise EngineError(f'{url}: does not know the model {lm.model!r}; it has {", ".join(sorted(names)[:8])}' + ', ...'*(len(names) > 8))
+    return url, client, Pace(**lm._pace), key
+
+# %% ../nbs/02_lm.ipynb #ca542233
+@patch
+def open(self:LM):
+    "Connect, and check that the address answers and knows the model; done by the first request that needs it"
+    with self._opening:   # two threads that ask at once open it once
+        if not self._open or self._open[2].broken or self.engine and self.engine.died: self._open = _connect(self)
+        return self._open
 
 # %% ../nbs/02_lm.ipynb #9ba05593
 @patch

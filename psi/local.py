@@ -171,6 +171,7 @@ def _engine():
 def address(self:Engine) -> str: # 'http://127.0.0.1:PORT/v1'
     "Where the engine listens; starts it where it is not running"
     if self._process and self._process.poll() is None: return self._at
+    self.close()
     path = fetch(self.name)
     ask = dict(path=str(path), model=self.model, port=self.port, slots=self.slots, context=self.context * self.slots, threads=self.threads)
     self._heard = tempfile.TemporaryFile()   # what llama.cpp says while it works; its last words count
@@ -182,7 +183,7 @@ def address(self:Engine) -> str: # 'http://127.0.0.1:PORT/v1'
     if 'at' not in said:
         self._process.wait(); why = said.get('error') or self.died
         self.close()
-        raise EngineError(f'{path}: llama.cpp cannot load it ({why}); it should be a GGUF file')
+        raise EngineError(f'{path}: llama.cpp cannot load it ({why}); it should be a GGUF file' + f', and port {self.port} should be free'*bool(self.port))
     self._at = f'{said["at"]}/v1'
     return self._at
 

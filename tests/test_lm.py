@@ -257,3 +257,15 @@ def test_old_keys_stay():
     "A change of what names a request would make every journal there is worthless: here are two names, by hand"
     assert LM('m', mode='completion', temperature=0.5).key(Request('Name a bird.', seed=3, stop=('x',))) == '24289bc630c9c71bc7c858d61db0775fce60a32ccceb6d4a7f75f217fad3f17f'
     assert LM('m', weights='abc').key(Request('Name a bird.')) == 'fd9d350a0df30785015da43c18b7f02fc4718154ba561661e31fd087676be47c'
+
+
+def test_two_threads_open_it_once():
+    opened = []
+    with scripted(lambda prompt, body: prompt) as url:
+        def address(): opened.append(1); time.sleep(.2); return url
+        lm, got = LM('m', address), []
+        threads = [threading.Thread(target=lambda p: got.append(lm(p).text), args=(p,)) for p in 'abcd']
+        for t in threads: t.start()
+        for t in threads: t.join()
+        lm.close()
+    assert sorted(got) == list('abcd') and len(opened) == 1
