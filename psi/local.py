@@ -156,14 +156,16 @@ class Engine:
 # %% ../nbs/03_local.ipynb #e0000001
 def _engine():
     "What the engine's process does: settings come in on a line, the address goes out on one, and the end of the input is the end"
+    say = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)   # what llama.cpp prints must not stand between the lines, nor fill the pipe
     import xllamacpp as x
     ask, p = json.loads(sys.stdin.readline()), x.CommonParams()
     p.model.path, p.model_alias, p.hostnames, p.port = ask['path'], {ask['model']}, ['127.0.0.1'], ask['port']
     p.n_parallel, p.n_ctx, p.cpuparams.n_threads, p.cpuparams_batch.n_threads = ask['slots'], ask['context'], ask['threads'], ask['threads']
     p.ui, p.warmup, p.verbosity = False, False, 0
     try: server = x.Server(p)
-    except Exception as e: print(json.dumps({'error': str(e).splitlines()[0][:120]}), flush=True)
-    else: print(json.dumps({'at': server.listening_address}), flush=True); sys.stdin.read()
+    except Exception as e: print(json.dumps({'error': str(e).splitlines()[0][:120]}), file=say, flush=True)
+    else: print(json.dumps({'at': server.listening_address}), file=say, flush=True); sys.stdin.read()
     os._exit(0)   # whatever it is doing
 
 # %% ../nbs/03_local.ipynb #d695da70
