@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from fastcore.basics import patch
-from .core import ConfigError, DataError, write_text
+from .core import BoundaryError, ConfigError, DataError, Private, write_text
 
 # %% ../nbs/01_journal.ipynb #e8fe1493
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Request:
     stop:tuple[str,...]=() # strings at which the model stops
     turns:tuple[tuple[str,str],...]=() # earlier turns of the same conversation, each ('user' or 'assistant', text)
     schema:dict|None=None # JSON schema that the engine is asked to keep to; None for plain text
+
+    def __post_init__(self):
+        for text in (self.prompt, *(text for _, text in self.turns)):
+            if isinstance(text, Private): raise BoundaryError(f'{self.stage or "request"}: {text} was given as a prompt; knowledge goes to M_g alone, by `knowledge=` of `expand` and `generate`')
+            if not isinstance(text, str): raise ConfigError(f'{self.stage or "request"}: a prompt of type {type(text).__name__}; text is needed')
 
 # %% ../nbs/01_journal.ipynb #b926d6c0
 @dataclass(frozen=True)
