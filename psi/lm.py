@@ -26,6 +26,7 @@ class Tally:
     answered:int=0 # replies that were asked for and came
     retries:int=0 # tries that failed and were made again
     failed:int=0  # requests that failed for good
+    withheld:int=0 # requests that the guard did not let go
     prompt_tokens:int=0
     cached_tokens:int=0 # of the prompt tokens, those that the engine had in its cache
     completion_tokens:int=0
@@ -60,6 +61,7 @@ class LM:
         self.timeout, self.retries, self.weights, self.longer, self.sampling = timeout, retries, weights, longer, sampling
         self._pace = dict(most=concurrency, adapt=adapt, rpm=rpm, tpm=tpm, give_up=give_up, name=model)
         self._api_key, self.key_from, self._open, self.engine, self.tally, self._flying, self._lock, self._opening = api_key, key_from, None, None, Tally(), {}, threading.Lock(), threading.Lock()
+        self.guard = self.at_home = None   # see below: what may leave, and where it may go
 
     def __repr__(self): return f'LM({self.model!r}, mode={self.mode!r}, concurrency={self.concurrency}, {self.sampling})'
 
@@ -81,13 +83,22 @@ def _name(lm:LM, body:dict) -> str:
     what = json.dumps([1, lm.mode, lm.weights, body, *[lm.longer] * bool(lm.longer)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(what.encode()).hexdigest()
 
+# %% ../nbs/02_lm.ipynb #8afef293
+@patch
+def outgoing(self:LM,
+    r:Request, # what to ask
+) -> tuple[dict|None, object]: # the body that may be sent, and the guard's note on it; where it is withheld, None and the reason
+    "What is sent for a request, after the guard has seen it"
+    body = self.body(r)
+    return self.guard.check(r, body) if self.guard else (body, None)
+
 # %% ../nbs/02_lm.ipynb #1d8027c9
 @patch
 def key(self:LM,
     r:Request, # what to ask
 ) -> str: # 64 hexadecimal digits
     "Hash of everything that shapes the reply"
-    return _name(self, self.body(r))
+    return _name(self, self.outgoing(r)[0])
 
 # %% ../nbs/02_lm.ipynb #7aed3b6f
 _thread = {}
@@ -135,14 +146,22 @@ async def _models(client, wait:float=300.) -> list[str]:
             if e.status_code not in (429, 500, 502, 503, 504) or time.monotonic() > end: raise
             await asyncio.sleep(pause := min(2*pause, 2.))
 
+# %% ../nbs/02_lm.ipynb #3fca6a2e
+@patch
+def address(self:LM) -> str: # '' where it is known only when it is opened
+    "Where requests go"
+    return '' if callable(self.base_url) else self.base_url or os.environ.get('OPENAI_BASE_URL') or 'https://api.openai.com/v1'
+
 # %% ../nbs/02_lm.ipynb #4d7b4848
 def _connect(lm:LM) -> tuple:
     "Address, client, pace and key"
     import openai
-    url = lm.base_url() if callable(lm.base_url) else lm.base_url or os.environ.get('OPENAI_BASE_URL') or 'https://api.openai.com/v1'
+    url = lm.address() or lm.base_url()
+    if lm.at_home: url = lm.at_home(url)
     key = _key_of(lm, url)
+    direct = dict(trust_env=False, follow_redirects=False) if lm.engine or lm.at_home else {}   # no proxy, no detour
     async def connect():
-        client = openai.AsyncOpenAI(api_key=key, base_url=url, timeout=lm.timeout, max_retries=0, http_client=openai.DefaultAioHttpClient())
+        client = openai.AsyncOpenAI(api_key=key, base_url=url, timeout=lm.timeout, max_retries=0, http_client=openai.DefaultAioHttpClient(**direct))
         _thread['clients'].append(client)
         return client, await _models(client)
     try: client, names = asyncio.run_coroutine_threadsafe(connect(), _loop()).result()
@@ -159,12 +178,18 @@ def open(self:LM):
         if not self._open or self._open[2].broken or self.engine and self.engine.died: self._open = _connect(self)
         return self._open
 
+# %% ../nbs/02_lm.ipynb #20e739cc
+@patch
+def hang_up(self:LM):
+    "End the connection; the next request opens it again"
+    opened, self._open = self._open, None
+    if opened: asyncio.run_coroutine_threadsafe(opened[1].close(), _loop()).result(10)
+
 # %% ../nbs/02_lm.ipynb #9ba05593
 @patch
 def close(self:LM):
     "Hang up, and stop the engine if it is this process's own; the next request opens both again"
-    opened, self._open = self._open, None
-    if opened: asyncio.run_coroutine_threadsafe(opened[1].close(), _loop()).result(10)
+    self.hang_up()
     if self.engine: self.engine.close()
 
 # %% ../nbs/02_lm.ipynb #936d592c
@@ -295,13 +320,14 @@ def _lost(lm:LM, why:str, tries:int, start:float) -> Reply:
     return Reply('', 'error', seconds=round(time.monotonic() - start, 3), attempts=tries, error=f'{why}' + f' ({tries} tries)'*(tries > 1))
 
 # %% ../nbs/02_lm.ipynb #6db5efd5
-def _submit(lm:LM, r:Request, body:dict, key:str) -> Future:
+def _submit(lm:LM, r:Request, body:dict, key:str, note=None) -> Future:
     "A reply on its way; who asks for the same waits for the same"
     lm.open()
     with lm._lock:
         if not (f := lm._flying.get(key)):
             if known := lm.journal.get(key): (f := Future()).set_result(known)   # it has just come, for another stream
             else:
+                if lm.guard: lm.guard.sent(key, r, body, note)   # written down before it leaves
                 f = lm._flying[key] = asyncio.run_coroutine_threadsafe(_ask(lm, r, body, key), _loop())
                 f.add_done_callback(lambda _: lm._flying.pop(key, None))
         f.waiting = getattr(f, 'waiting', 0) + 1
@@ -323,11 +349,12 @@ def stream(self:LM,
     try:
         while True:
             while len(flying) < 2 * self.concurrency and (r := held or next(todo, None)) is not None:
-                r, held = Request(r) if isinstance(r, str) else r, None
-                body = self.body(r)
+                r, held = r if isinstance(r, Request) else Request(r), None
+                body, note = self.outgoing(r)
+                if body is None: flying.append((r, Reply('', 'error', error=note), True)); self.tally.withheld += 1; continue
                 known = self.journal.get(key := _name(self, body))
                 if not known and any(k for _, _, k in flying): held = r; break
-                flying.append((r, known or _submit(self, r, body, key), bool(known)))
+                flying.append((r, known or _submit(self, r, body, key, note), bool(known)))
                 self.tally.known += bool(known)
             if not flying: return
             r, f, known = flying[0]
@@ -343,7 +370,7 @@ def __call__(self:LM,
     prompts:str|Request|Iterable[str|Request], # one, or many
 ) -> Reply|list[Reply]: # one, or many in the same order
     "Ask and wait"
-    if isinstance(prompts, str | Request): return next(self.stream([prompts]))[1]
+    if isinstance(prompts, str | Request) or not isinstance(prompts, Iterable): return next(self.stream([prompts]))[1]
     return [reply for _, reply in self.stream(prompts)]
 
 # %% ../nbs/02_lm.ipynb #2ec54e06
@@ -418,7 +445,7 @@ def progress(
 def __str__(self:Tally) -> str:
     "For the right end of a progress bar"
     rate = self.completion_tokens / max(time.monotonic() - self.since, 1e-9) if self.since else 0
-    parts = [f'{self.known + self.answered} replies', f'{rate:.0f} tok/s' * bool(rate), f'{self.retries} retries' * bool(self.retries), f'{self.failed} failed' * bool(self.failed)]
+    parts = [f'{self.known + self.answered} replies', f'{rate:.0f} tok/s' * bool(rate), f'{self.retries} retries' * bool(self.retries), f'{self.failed} failed' * bool(self.failed), f'{self.withheld} withheld' * bool(self.withheld)]
     return ', '.join(p for p in parts if p)
 
 # %% ../nbs/02_lm.ipynb #cbc847fb
