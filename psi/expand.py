@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from fastcore.basics import patch
+from .boundary import Guard, keep_home
 from .core import Instance, Dropped, Origin, ConfigError, EngineError, generator
 from .journal import Reply, Request
+from .knowledge import Knowledge
 from .lm import LM, progress
 from .prompts import generate_prompt, generate_stop, parse_instances
 
@@ -26,14 +28,18 @@ def task_request(
     examples:int=3, # seeds that open the list
     seed:int=0,     # the run's
     stage:str='expand', # who asks
-) -> tuple[Request, tuple[str, ...]]: # and the ids of what it shows
+    knowledge:Knowledge|None=None, # K
+    pieces:int=1,   # of K that it shows
+) -> tuple[Request, Origin]: # and what it shows, for the instances that come of it
     "Request i for a list of tasks (Eq. 1 and 4)"
     if examples > len(seeds): raise ConfigError(f'{examples} examples a request, but only {len(seeds)} seeds; lower examples or add seeds')
     rng = generator(seed, stage, i)
     shown = rng.sample(list(seeds), examples)
-    prompt = generate_prompt(shown, principles, per_request, lm.mode)
-    return (Request(prompt, stage, i, rng.randrange(2**31), tuple(generate_stop(per_request))),
-            (*(p.id for p in principles), *(x.id for x in shown)))
+    draw = rng.randrange(2**31)   # the engine's seed
+    K = knowledge.pick(rng, pieces, '\n'.join(f'{x.instruction}\n{x.input}' for x in shown)) if knowledge else ()
+    prompt = generate_prompt(shown, principles, per_request, lm.mode, '\n\n'.join(c.text for c in K))
+    origin = Origin(stage, i, None, (*(p.id for p in principles), *(x.id for x in shown)), tuple(c.id for c in K))
+    return Request(prompt, stage, i, draw, tuple(generate_stop(per_request))), origin
 
 # %% ../nbs/05_expand.ipynb #8f4e9626
 @dataclass(frozen=True)
@@ -44,16 +50,16 @@ class Generated:
     requests:int             # replies that were read
 
 # %% ../nbs/05_expand.ipynb #f7e0fb64
-def _candidates(reply:Reply, r:Request, parents:tuple[str, ...], opened:str) -> list[Instance|Dropped]:
+def _candidates(reply:Reply, origin:Origin, opened:str) -> list[Instance|Dropped]:
     "The tasks in a reply, each with its origin"
     found = [Dropped('request failed', reply.error)] if reply.error else parse_instances(reply.text, opened if reply.text else '', reply.finished) or [Dropped('empty reply')]
-    origins = [Origin(r.stage, r.index, j, parents) for j in range(len(found))]
+    origins = [replace(origin, item=j) for j in range(len(found))]
     return [replace(x, origin=o, **({'instance': replace(x.instance, origin=o)} if getattr(x, 'instance', None) else {})) for x, o in zip(found, origins)]
 
 # %% ../nbs/05_expand.ipynb #e95e1d47
 def collect(
     lm:LM, # M_g
-    ask:Callable[[int], tuple[Request, tuple[str, ...]]], # index -> request and the ids that it shows
+    ask:Callable[[int], tuple[Request, Origin]], # index -> request and what it shows
     judge:Callable[[Instance], Dropped|None], # why a candidate is not kept; None keeps it. Called in order, so it may remember
     n:int, # instances wanted
     patience:int=20, # requests in a row that may yield nothing
@@ -67,7 +73,7 @@ def collect(
     with progress(n, stage) as bar:
         for r, reply in lm.stream(requests()):
             before = len(kept)
-            for x in _candidates(reply, r, shown.pop(r.index), 'Instruction:' if lm.mode == 'completion' else ''):
+            for x in _candidates(reply, shown.pop(r.index), 'Instruction:' if lm.mode == 'completion' else ''):
                 why = x if isinstance(x, Dropped) else Dropped('surplus', instance=x, origin=x.origin) if len(kept) == n else judge(x)
                 kept.append(x) if why is None else dropped.append(why)
             bar.set_postfix_str(lm.pulse(), refresh=False); bar.update(len(kept) - before)
@@ -115,10 +121,15 @@ def expand(
     examples:int=3, # seeds that open each list
     seed:int=0,     # the run's
     patience:int=20, # requests in a row that may yield nothing
+    knowledge:Knowledge|None=None, # K; the model has to be at home (`psi.boundary.home`), else `BoundaryError`
+    pieces:int=1,   # of K in each request
+    guard:Guard|None=None, # with the policy 'drop', what may not leave is dropped here already, so that n are left that may
 ) -> Generated: # D_initial and what was dropped on the way
     "The first expansion of the seeds by the small model (Eq. 1)"
+    if knowledge and not lm.at_home: keep_home(lm)
     have = {(x.instruction, x.input) for x in seeds}
     def judge(x):
         if (x.instruction, x.input) in have: return Dropped('duplicate', instance=x, origin=x.origin)
+        if guard and guard.policy == 'drop' and (why := guard.objection(x)): guard.protect([x.input]); return Dropped('may not leave', str(why), instance=x, origin=x.origin)
         have.add((x.instruction, x.input))
-    return collect(lm, lambda i: task_request(i, lm, seeds, (), per_request, examples, seed), judge, n, patience)
+    return collect(lm, lambda i: task_request(i, lm, seeds, (), per_request, examples, seed, 'expand', knowledge, pieces), judge, n, patience)

@@ -8,9 +8,11 @@ __all__ = ['BLOCKED', 'quality', 'generate']
 # %% ../nbs/10_generate.ipynb #6cc75e94
 import re, string
 from collections.abc import Sequence
+from .boundary import Guard, keep_home
 from .core import Instance, Principle, Dropped
 from .diversity import DiversityFilter
 from .expand import Generated, collect, task_request
+from .knowledge import Knowledge
 from .lm import LM
 
 # %% ../nbs/10_generate.ipynb #6c3026c4
@@ -41,12 +43,17 @@ def generate(
     threshold:float=0.7, # ROUGE-L F1 above which a candidate is too similar; 1 keeps all
     seed:int=0, # the run's
     patience:int=20, # requests in a row that may yield nothing
+    knowledge:Knowledge|None=None, # K; the model has to be at home (`psi.boundary.home`), else `BoundaryError`
+    pieces:int=1, # of K in each request
+    guard:Guard|None=None, # drops instances in which K surfaces, for data that is to be published
 ) -> Generated: # D_t, and everything that was dropped
     "The dataset, written by the small model under the principles (Eq. 4)"
+    if knowledge and not lm.at_home: keep_home(lm)
     similar, pool = DiversityFilter(threshold, [x.instruction for x in seeds]), list(seeds)
     def judge(x):
         if why := quality(x): return Dropped(*why, instance=x, origin=x.origin)
+        if guard and (why := guard.objection(x)): return Dropped('may not leave', str(why), instance=x, origin=x.origin)
         if (a := similar.admit(x.instruction)).kept: pool.append(x); return
         near = pool[a.nearest]
         return Dropped('too similar', f'ROUGE-L {a.score:.2f}', instance=x, origin=x.origin, score=a.score, nearest=near.id, nearest_text=near.instruction)
-    return collect(lm, lambda i: task_request(i, lm, seeds, principles, per_request, examples, seed, 'generate'), judge, n, patience)
+    return collect(lm, lambda i: task_request(i, lm, seeds, principles, per_request, examples, seed, 'generate', knowledge, pieces), judge, n, patience)

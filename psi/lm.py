@@ -230,9 +230,11 @@ _FATAL = { # what a user can do about it
 def _status(e, lm:LM, url:str, key:str) -> _Verdict:
     "What an HTTP status means"
     said, code = _said(e, key), e.status_code
+    long = code == 413 or code in (400, 422) and any(w in said.lower() for w in ('context', 'too long', 'maximum length', 'too large'))
+    if lm.at_home: said = 'its words are not shown, since they may repeat private knowledge'
     if code == 429 and 'insufficient_quota' in str(e.body): return _Verdict(said, fatal=EngineError(f'{url}: the quota is used up ({said}); raise it, then run the same again'))
     if code in (408, 409, 425, 429) or code >= 500: return _Verdict(f'HTTP {code}', busy=code == 429, lost=code in (502, 503, 504), after=_retry_after(e.response.headers))
-    if code == 413 or code in (400, 422) and any(w in said.lower() for w in ('context', 'too long', 'maximum length', 'too large')): return _Verdict(said, final=True)
+    if long: return _Verdict(f'HTTP {code}, too long' if lm.at_home else said, final=True)
     return _Verdict(said, fatal=EngineError(f'{url}: ' + _FATAL.get(code, 'refuses the request of {model} with HTTP {code} ({said}); correct the settings').format(model=lm.model, said=said, code=code, key_from=lm.key_from)))
 
 # %% ../nbs/02_lm.ipynb #e1f20bad

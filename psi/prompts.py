@@ -98,18 +98,25 @@ def show_tasks(
     return ''.join(f'###\n{i}. Instruction: {x.instruction}\n{i}. Input:\n{x.input or "<noinput>"}\n{i}. Output:\n{x.output}\n'
                    for i, x in enumerate(instances, start))
 
+# %% ../nbs/01_prompts.ipynb #de7d8ab0
+MATERIAL = '''Base the tasks on the following material. Each task must be complete in itself, since whoever solves it does not have the material.
+
+{MATERIAL}'''
+
 # %% ../nbs/01_prompts.ipynb #fa99f602
 def generate_prompt(
     examples:Sequence[Instance]=(), # tasks that open the list
     principles:Sequence[Principle]=(), # P^H; with none, the prompt is I_s (Eq. 1), else I_g (Eq. 4)
     n:int=20, # tasks in the list, the examples counted in (Table 8: 20)
     mode:str='chat', # 'chat', or 'completion' for a model that only continues text
+    material:str='', # a piece of K that the tasks should draw on
 ) -> str:
     "The request for a list of instances (Eq. 1 and Eq. 4, Table 8)"
     k = len(examples)
     if k >= n: raise ConfigError(f'a list of {n} tasks with {k} examples leaves none to write; raise per_request above {k}')
     head = (I_g.replace('{PRINCIPLES}', '\n' + numbered(principles)) if principles else I_s)
     if n != 20: head = head.replace('a set of 20', f'a set of {n}').replace('List of 20', f'List of {n}')
+    if material: head = f'\n\n{MATERIAL.replace("{MATERIAL}", material)}\n\nList of'.join(head.rsplit('\n\nList of', 1))
     text = head + '\n' + show_tasks(examples)
     if mode == 'completion': return text + f'###\n{k+1}. Instruction:'
     return text + f'###\n\nContinue this list in exactly this form, with "###" before each task. Write the tasks {k+1} to {n}.'

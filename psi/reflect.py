@@ -7,6 +7,7 @@ __all__ = ['subsets', 'reflect', 'principles_table']
 
 # %% ../nbs/06_reflect.ipynb #eb875f83
 from collections.abc import Sequence
+from .boundary import demand_cleared
 from .core import Instance, Principle, Dropped, Origin, ConfigError, EngineError, generator
 from .journal import Request
 from .lm import LM, progress
@@ -43,6 +44,7 @@ def reflect(
     seed:int=0,  # the run's
 ) -> tuple[list[Principle], list[Dropped]]: # P^L, in the order of the subsets, and the replies without any
     "Low-level principles from subsets of the initial data (Eq. 2)"
+    demand_cleared(lm, instances, 'reflect')
     parts = subsets(instances, T, size, seed)
     requests = [Request(reflect_prompt(d, lm.mode), 'reflect', i, generator(seed, 'reflect', i).randrange(2**31)) for i, d in enumerate(parts)]
     found = []
@@ -51,7 +53,7 @@ def reflect(
     known = {p.text: p for p in reversed(found) if isinstance(p, Principle)}   # the same sentence twice is one principle, the first
     principles = [p for p in found if isinstance(p, Principle) and known[p.text] is p]
     dropped = [p for p in found if isinstance(p, Dropped)]
-    if not principles: raise EngineError(f'reflect: {lm.model} gave no principle in {T} replies (the first began {dropped[0].text[:60]!r}); use a larger model as M_L')
+    if not principles: raise EngineError(f'reflect: {lm.model} gave no principle in {T} replies ({dropped[0].detail or f"the first began {dropped[0].text[:60]!r}"}); use a larger model as M_L')
     return principles, dropped
 
 # %% ../nbs/06_reflect.ipynb #78d11909

@@ -73,7 +73,7 @@ def structured(
 ) -> list[Structured]: # in the order of the prompts
     "Values of a given shape"
     schema, read = _json_schema(shape) if isinstance(shape, dict) else _pydantic(shape)
-    asked = [replace(Request(p) if isinstance(p, str) else p, schema=schema if guided else None) for p in prompts]
+    asked = [replace(p if isinstance(p, Request) else Request(p), schema=schema if guided else None) for p in prompts]
     out = [Structured(None, ())] * len(asked)
     todo = dict(enumerate(asked))
     for turn in range(corrections + 1):

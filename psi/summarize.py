@@ -7,6 +7,7 @@ __all__ = ['cluster_members', 'summarize']
 
 # %% ../nbs/08_summarize.ipynb #38fe9e5b
 from collections.abc import Sequence
+from .boundary import demand_cleared
 from .cluster import Clustering
 from .core import Principle, Dropped, Origin, DataError, EngineError, generator
 from .journal import Request
@@ -30,6 +31,7 @@ def summarize(
     seed:int=0, # the run's
 ) -> tuple[list[Principle], list[Dropped]]: # P^H in the order of the clusters, and the replies without any
     "High-level principles, one from each cluster (Eq. 3)"
+    demand_cleared(lm, principles, 'summarize')
     if len(principles) != len(clustering.memberships):
         raise DataError(f'{len(principles)} principles against memberships for {len(clustering.memberships)}; cluster these principles')
     groups = [cluster_members(principles, clustering, j) for j in range(len(clustering))]
@@ -41,5 +43,5 @@ def summarize(
             if text and text not in found: found[text] = Principle(text, origin)
             else: dropped.append(Dropped('duplicate' if text else 'request failed' if reply.error else 'no principle', reply.error, text=reply.text, origin=origin))
             bar.set_postfix_str(lm.pulse(), refresh=False); bar.update()
-    if not found: raise EngineError(f'summarize: {lm.model} gave no principle for any of {len(groups)} clusters; use a larger model as M_L')
+    if not found: raise EngineError(f'summarize: {lm.model} gave no principle for any of {len(groups)} clusters' + f' ({dropped[0].detail})'*bool(dropped[0].detail) + '; use a larger model as M_L')
     return list(found.values()), dropped
