@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'Found', 'find', 'Anonymizer']
 
-# %% ../nbs/03_anonymize.ipynb #6e7eb254
+# %% ../nbs/03_anonymize.ipynb #dd418c58
 import json, logging, os, re, tempfile, threading, unicodedata
 from bisect import bisect
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from .core import ConfigError, DataError, Private
 
-# %% ../nbs/03_anonymize.ipynb #d02502f2
+# %% ../nbs/03_anonymize.ipynb #787abf2e
 @dataclass(frozen=True)
 class Found:
     "Something personal in a text"
@@ -24,10 +24,10 @@ class Found:
     start:int # of its first character in the text
     end:int   # behind its last character
 
-# %% ../nbs/03_anonymize.ipynb #24be1238
+# %% ../nbs/03_anonymize.ipynb #d7fc910e
 KINDS = ('EMAIL', 'URL', 'IBAN', 'CARD', 'PHONE', 'BIRTH', 'KEY') # always looked for
 
-# %% ../nbs/03_anonymize.ipynb #27ebe64e
+# %% ../nbs/03_anonymize.ipynb #ab1fedb4
 @lru_cache(10_000)
 def _plain_char(c:str) -> str:
     "The ASCII character of which this one is a variant, '' for an invisible one, else itself"
@@ -39,7 +39,7 @@ def _plain_char(c:str) -> str:
     p = unicodedata.normalize('NFKC', c)
     return p if kind != 'No' and len(p) == 1 and p.isascii() else c
 
-# %% ../nbs/03_anonymize.ipynb #a93d7ee6
+# %% ../nbs/03_anonymize.ipynb #a2903156
 def _plain(
     text:str, # any
 ) -> tuple[str, list[int]|None]: # the twin, and where each of its characters stood; None where nothing moved
@@ -51,7 +51,7 @@ def _plain(
     for c, p in odd.items(): text = text.replace(c, p)
     return text, back
 
-# %% ../nbs/03_anonymize.ipynb #2adaa372
+# %% ../nbs/03_anonymize.ipynb #7e1e0bd9
 _NUMBERS = re.compile(r'[0-9][0-9 ()./-]{4,}[0-9]')
 _TOKEN = bytes(120 if chr(i) in 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_.-' else 32 for i in range(256))
 
@@ -71,7 +71,7 @@ class _Look:
     @cached_property
     def long(self) -> bool: return b'x'*20 in self.plain.encode('ascii', 'replace').translate(_TOKEN)
 
-# %% ../nbs/03_anonymize.ipynb #ea543814
+# %% ../nbs/03_anonymize.ipynb #034523b7
 _finders = {} # kind -> its function
 
 def _finds(kind:str):
@@ -79,7 +79,7 @@ def _finds(kind:str):
     def enter(f): _finders[kind] = f; return f
     return enter
 
-# %% ../nbs/03_anonymize.ipynb #cf8e1516
+# %% ../nbs/03_anonymize.ipynb #88e2b4a9
 _W = 'A-Za-z0-9\u00c0-\u1fff'  # letters and digits of the alphabets; Chinese or Japanese around an address is not part of it
 _DOMAIN = rf'(?:[{_W}](?:[{_W}-]{{0,61}}[{_W}])?\.){{1,8}}(?:xn--[a-z0-9-]{{1,59}}|[A-Za-z\u00c0-\u1fff]{{2,24}})'
 _AT_DOMAIN = re.compile('@' + _DOMAIN)
@@ -95,7 +95,7 @@ def _emails(look:_Look) -> Iterator[tuple[int, int]]:
         if name: yield m.start() - name.end(), m.end()
     if 'at)' in look.low or 'at]' in look.low: yield from (m.span() for m in _SPELT.finditer(text))
 
-# %% ../nbs/03_anonymize.ipynb #02779130
+# %% ../nbs/03_anonymize.ipynb #456f36d0
 _URL_CHAR = r'''[^\s<>"'`{}|\\^\u2018-\u201f\u2e80-\u9fff\uac00-\ud7af]'''
 _AFTER_SCHEME, _SCHEME = re.compile('://' + _URL_CHAR + '{1,2000}'), re.compile('[a-z0-9+.-]{0,15}[a-z]', re.I)
 _BARE = re.compile(rf'(?<![{_W}.@/-])(?:www\.{_URL_CHAR}{{3,2000}}|(?:[{_W}-]{{1,63}}\.){{1,4}}(?:com|org|net|edu|gov|io|me|co|info|app|dev|ai|de|fr|uk|es|it|nl|ch|at|eu|us|ca|au|in|jp|cn|ru|br)/{_URL_CHAR}{{1,2000}})', re.I)
@@ -110,7 +110,7 @@ def _closed(text:str, start:int, end:int) -> int:
         n -= 1
     return start + n
 
-# %% ../nbs/03_anonymize.ipynb #ab522d19
+# %% ../nbs/03_anonymize.ipynb #fc3b8cd1
 @_finds('URL')
 def _urls(look:_Look) -> Iterator[tuple[int, int]]:
     "Addresses on the web"
@@ -121,7 +121,7 @@ def _urls(look:_Look) -> Iterator[tuple[int, int]]:
     if 'www.' in look.low or _BARE_SIGN.search(look.low):
         yield from ((m.start(), _closed(text, *m.span())) for m in _BARE.finditer(text))
 
-# %% ../nbs/03_anonymize.ipynb #601c852a
+# %% ../nbs/03_anonymize.ipynb #63f77f80
 _IBAN = re.compile(r'(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?:(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?)(?![A-Z0-9])', re.I)
 _SAID_IBAN = re.compile(r'\b(?:iban|account|konto|compte|cuenta|conto)\b.{0,20}$', re.I | re.S)
 
@@ -138,7 +138,7 @@ def _ibans(look:_Look) -> Iterator[tuple[int, int]]:
         if ends: yield m.start(), ends[0]
         elif sum(c.isdigit() for c in m[0]) > 9 and _SAID_IBAN.search(text[max(0, m.start()-30):m.start()]): yield m.span()
 
-# %% ../nbs/03_anonymize.ipynb #eb1659a9
+# %% ../nbs/03_anonymize.ipynb #288a47d4
 _CARD = re.compile(r'(?<![\w.,])[2-6](?:[0-9]{12,18}|[0-9]{3}(?:([ -])[0-9]{4}(?:\1[0-9]{4}){2}(?:\1[0-9]{1,3})?|([ -])[0-9]{6}\2[0-9]{4,5}))(?![\w]|[.,][0-9])')
 _ISSUER = re.compile(r'4|5[1-5]|2[2-7]|3[4-9]|6(?:011|4|5|2)|5[06-9]|6')
 _SAID_CARD = re.compile(r'\b(?:card|visa|mastercard|amex|karte|kartennummer|carte|tarjeta|carta|cartão)\b.{0,30}$', re.I | re.S)
@@ -152,11 +152,11 @@ def _cards(look:_Look) -> Iterator[tuple[int, int]]:
         sure = _ISSUER.match(m[0]) and luhn.is_valid(re.sub('[ -]', '', m[0]))
         if sure or _SAID_CARD.search(text[max(0, m.start()-40):m.start()]): yield m.span()
 
-# %% ../nbs/03_anonymize.ipynb #1e6f4f30
+# %% ../nbs/03_anonymize.ipynb #e84878b4
 _B, _E = r'(?<![\w.,$€£¥#=:/+*^-])', r'(?![\w]|[.,:/-][0-9]|[ ]?[*/=^%€$])'
 _PHONE = re.compile('|'.join((
-    r'(?<![\w+])\+ ?1[ .-]?(?:\([0-9]{3}\)|[0-9]{3})[ .-]{0,2}[0-9]{3}[ .-]?[0-9]{4}(?![0-9])',    # +1 202-555-0147
-    r'(?<![\w+])\+ ?\(?[1-9](?:[ ()./-]{0,3}[0-9]){7,14}(?![0-9])',                           # +49 30 901820
+    r'(?:(?<![\w+])|(?<=[0-9]{8}))\+ ?1[ .-]?(?:\([0-9]{3}\)|[0-9]{3})[ .-]{0,2}[0-9]{3}[ .-]?[0-9]{4}(?![0-9])',    # +1 202-555-0147
+    r'(?:(?<![\w+])|(?<=[0-9]{8}))\+ ?\(?[1-9](?:[ ()./-]{0,3}[0-9]){7,14}(?![0-9])',                           # +49 30 901820
     r'(?<![\w.,+])00 ?[1-9][0-9]{0,2}[ /-](?:\(0\) ?)?[1-9][0-9]{0,8}(?:[ /-][0-9]{1,8}){0,4}' + _E, # 0049 30 901820
     _B + r'(?:1[ .-])?(?:\([0-9]{3}\)[ .-]?|[0-9]{3}[.-])[0-9]{3}[ .-][0-9]{4}' + _E,      # (202) 555-0147
     _B + r'(?:1[ -])?[2-9][0-9]{2} [2-9][0-9]{2} [0-9]{4}' + _E,                           # 202 555 0147
@@ -167,7 +167,7 @@ _PHONE = re.compile('|'.join((
     _B + r'\([1-9][0-9]{1,2}\)[ -]?[0-9]{3,5}[ -][0-9]{3,5}' + _E)))                       # (11) 91234-5678
 _DATE_LIKE = re.compile(r'[0-9]{1,2}([/-])[0-9]{1,2}\1[0-9]{2,4}(?![0-9])')
 
-# %% ../nbs/03_anonymize.ipynb #648f23d5
+# %% ../nbs/03_anonymize.ipynb #26e9f2a2
 _SAID_PHONE = re.compile(r'(?:\b(?:tele)?(?:phone|fone)s?(?: (?:number|no))?|\b(?:tel|telefon|telefono|teléfono|téléphone|tél|mobile?|móvil|celular|cell(?:phone)?|handy|handynummer|telefonnummer|rufnummer|call(?: (?:me|us|him|her|them))?(?: (?:at|on))?|dial|text (?:me|us) (?:at|on)|fax|whatsapp|hotline|sms)'
     r'|телефон|тел|номер|电话|手机|手机号|電話|電話番号|携帯|전화|전화번호|हमारा फोन|फोन|फ़ोन|هاتف|جوال|טלפון)(?:\b|(?<=[^\x00-\x7f]))[^0-9]{0,15}$', re.I)
 _DIGITS = re.compile(r'[0-9](?:[ ()./-]{0,2}[0-9]){5,14}(?![\w]|[.,][0-9])')
@@ -183,7 +183,7 @@ def _phones(look:_Look) -> Iterator[tuple[int, int]]:
             if (8 <= n <= 16 or n == 7 and m[0][0] == '5') and not _DATE_LIKE.match(m[0]): yield m.span()
         if _SAID_PHONE.search(look.low[max(0, s-40):s]) and (m := _DIGITS.search(text, s, e + 2)) and m.start() - s < 3 and not _DATE_LIKE.match(m[0]): yield m.span()
 
-# %% ../nbs/03_anonymize.ipynb #03bd8a89
+# %% ../nbs/03_anonymize.ipynb #c20e876b
 _MONTH = (r'(?:jan|feb|fév|mar|mär|mrz|mrt|apr|avr|abr|may|mai|mei|maj|jun|juin|jul|juil|aug|aoû|ago|sep|set|oct|okt|ott|out|nov|dec|dez|déc|dic|ene|gen|mag|giu|lug|sty|lut|kwi|cze|lip|sie|wrz|paź|lis|gru'
     r'|янв|фев|мар|апр|ма[йя]|июн|июл|авг|сен|окт|ноя|дек|oca|şub|nis|haz|tem|ağu|eyl|eki|kas|ara)[^\W\d_]{0,9}\.?')
 _DATE = re.compile(r'(?<!\d)(?:' + '|'.join((
@@ -192,12 +192,12 @@ _DATE = re.compile(r'(?<!\d)(?:' + '|'.join((
     r"\d{1,2}(?:st|nd|rd|th|er|\.|º|°)?(?:[ /-]| de | of | d')(?:de )?" + _MONTH + r"(?:(?:,? |[/-]| de | del | of |, )(?:[12]\d{3}|'?\d{2}))?")) +
     r')(?!\d)|\b' + _MONTH + r' (?:\d{1,2}(?:st|nd|rd|th)?(?!\d)(?:,? (?:of )?[12]\d{3})?|(?:of )?[12]\d{3})(?!\d)')
 
-# %% ../nbs/03_anonymize.ipynb #420be445
+# %% ../nbs/03_anonymize.ipynb #2be37a8c
 _BORN_WORDS = ('born', 'birth', 'dob', 'd.o.b', 'bday', 'b-day', 'geb.', 'gebor', 'gebur', 'né ', 'née ', 'né(e)', 'naissance', 'nacid', 'nacim', 'nascid', 'nascim', 'nascit', 'nato ', 'nata ', 'cumplea',
     'urodz', 'ur. ', 'родил', 'рожд', 'doğum', 'doğdu', '出生', '生日', '生年月日', '생년월일', 'תאריך לידה', 'تاريخ الميلاد', 'जन्म')
-_BORN = re.compile(r'(?:(?<![^\W_])(?:' + '|'.join(re.escape(w) for w in _BORN_WORDS if ord(w[0]) < 256) + ')|' + '|'.join(re.escape(w) for w in _BORN_WORDS if ord(w[0]) > 255) + r'|birth)\.?(?:[^\n.!?;]|\.(?! )|(?<=[^a-z][a-z]{2})\. ){0,60}$|\(b\. ?$')
+_BORN = re.compile(r'(?:(?<![^\W_])(?:' + '|'.join(re.escape(w) for w in _BORN_WORDS if ord(w[0]) < 256) + ')|' + '|'.join(re.escape(w) for w in _BORN_WORDS if ord(w[0]) > 255) + r'|birth)\.?(?:(?![12]\d{3}(?!\d))(?:[^\n.!?;]|\.(?! )|(?<=[^a-z][a-z]{2})\. )){0,60}$|\(b\. ?$')
 _BORN_SIGN = re.compile(r'b(?:orn|irth|-?day)|\(b\.|d\.?o\.?b|geb|na(?:c[ei]|sc|iss|t[oa] )|cumplea|urodz|ur\. ')
-_YEAR, _BORN_AFTER = re.compile(r'(?<!\d)[12]\d{3}(?!\d)'), re.compile(r'\s?(?:出生|生まれ|생\b|に生ま)')
+_BORN_AFTER = re.compile(r'\s?(?:出生|生まれ|생\b|に生ま)')
 
 @_finds('BIRTH')
 def _births(look:_Look) -> Iterator[tuple[int, int]]:
@@ -206,9 +206,9 @@ def _births(look:_Look) -> Iterator[tuple[int, int]]:
     if not _BORN_SIGN.search(low) and (low.isascii() or not any(w in low for w in _BORN_WORDS) and '生まれ' not in low): return
     for m in _DATE.finditer(low):
         said = _BORN.search(low[max(0, m.start()-75):m.start()].replace(':\n', ': '))
-        if said and not _YEAR.search(said[0]) or _BORN_AFTER.match(low, m.end()): yield m.span()
+        if said or _BORN_AFTER.match(low, m.end()): yield m.span()
 
-# %% ../nbs/03_anonymize.ipynb #3d9d66c7
+# %% ../nbs/03_anonymize.ipynb #e355fc41
 _PREFIXES = {'sk-': r'[\w-]{20,}', 'k_live_': r'\w{10,}', 'k_test_': r'\w{10,}', 'whsec_': r'\w{16,}', 'AKIA': '[A-Z0-9]{16}', 'ASIA': '[A-Z0-9]{16}', 'ghp_': r'\w{20,}', 'gho_': r'\w{20,}', 'ghu_': r'\w{20,}', 'ghs_': r'\w{20,}', 'ghr_': r'\w{20,}',
     'github_pat_': r'\w{20,}', 'glpat-': r'[\w-]{20,}', 'xoxb-': r'[\w-]{10,}', 'xoxp-': r'[\w-]{10,}', 'xoxa-': r'[\w-]{10,}', 'xoxr-': r'[\w-]{10,}', 'xoxs-': r'[\w-]{10,}', 'xapp-': r'[\w-]{10,}', 'AIza': r'[\w-]{30,}', 'ya29.': r'[\w-]{20,}', 'GOCSPX-': r'[\w-]{20,}',
     'hf_': '[A-Za-z0-9]{30,}', 'npm_': '[A-Za-z0-9]{30,}', 'pypi-': r'[\w-]{40,}', 'SG.': r'[\w-]{16,}\.[\w-]{16,}', 'gsk_': r'\w{30,}', 'xai-': r'\w{30,}', 'shpat_': r'\w{20,}', 'dop_v1_': r'\w{30,}', 'r8_': r'\w{30,}', 'eyJ': r'[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?'}
@@ -223,7 +223,7 @@ def _known_keys(look:_Look) -> Iterator[tuple[int, int]]:
     if 'PRIVATE KEY' in text: yield from (m.span() for m in _PEM.finditer(text))
     if 'bearer' in look.low or 'authorization' in look.low: yield from (m.span(1) for m in _BEARER.finditer(look.low) if re.search('[0-9]|[A-Z].*[a-z]|[a-z].*[A-Z]', text[m.start(1):m.end(1)]))
 
-# %% ../nbs/03_anonymize.ipynb #2b2a619b
+# %% ../nbs/03_anonymize.ipynb #3132d0ca
 _SECRETS = ('passw', 'pwd', 'passphrase', 'passcode', 'secret', 'apikey', 'api_key', 'api-key', 'api key', 'access_key', 'access key', 'token', 'private_key', 'contraseña', 'passwort', 'kennwort', 'mot de passe', 'пароль', '密码', 'パスワード')
 _SAID_SECRET = re.compile('(?:' + '|'.join(_SECRETS) + r''')[\w-]{0,12}["'`\])]{0,2}\s{0,3}(?:=>|[:=]{1,3}|：|\bis:?|\blautet:?|是)\s{0,3}(?:["'`]([^\s"'`<>]{4,200})["'`]|([^\s"'`,;<>(){}\[\]][^\s"'`,;<>]{4,200}))''')
 _SECRET_SIGN = re.compile(r'p(?:ass[wpc]|wd|rivate_key)|secret|a(?:pi[ _-]?key|ccess[_ ]key)|token|kennw|mot de')
@@ -239,7 +239,7 @@ def _said_keys(look:_Look) -> Iterator[tuple[int, int]]:
         odd = re.search(r'[0-9]|[!@#$%^&*~]', value) and not re.fullmatch(r'[0-9]{1,3}%?|[\w.]+\.[a-z]{2,4}', value)
         if len(value) > 3 and not _EMPTY.match(m[n]) and (odd or n == 1 and not re.fullmatch(r'[\w-]+[.:/][\w./:-]+', value)): yield m.start(n), m.start(n) + len(value)
 
-# %% ../nbs/03_anonymize.ipynb #d1bd34c6
+# %% ../nbs/03_anonymize.ipynb #9f14ebb7
 _RUN = re.compile(r'[A-Za-z0-9+/_-]{32,}={0,2}')
 _UUID, _DIGEST = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}', re.I), re.compile(r'(?:sha-?\d{0,3}|md5|digest|checksum|blake2\w?)\W{0,3}$', re.I)
 
@@ -251,7 +251,7 @@ def _chance(run:str) -> bool:
     some = run[:400]
     return -sum((p := some.count(c)/len(some))*log2(p) for c in set(some)) > 4.2 and len(re.findall('[0-9][A-Za-z]|[a-z][A-Z]|[A-Za-z][0-9]', some)) > len(some)/5
 
-# %% ../nbs/03_anonymize.ipynb #257d9c44
+# %% ../nbs/03_anonymize.ipynb #d56c523b
 def _random_keys(look:_Look) -> Iterator[tuple[int, int]]:
     "Long strings that look like chance"
     text = look.plain
@@ -263,7 +263,7 @@ def _keys(look:_Look) -> Iterator[tuple[int, int]]:
     "Keys, tokens and passwords"
     for f in (_known_keys, _said_keys, _random_keys): yield from f(look)
 
-# %% ../nbs/03_anonymize.ipynb #3432100e
+# %% ../nbs/03_anonymize.ipynb #7f6d2fd1
 _PLACEHOLDER = re.compile(r'<[A-Z]{1,20}(?:_[A-Z]{1,20}){0,3}_[1-9][0-9]{0,8}>')
 
 def _merged(spans:Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
@@ -276,7 +276,7 @@ def _merged(spans:Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
         else: out.append((s, e, kind)); longest = e - s
     return out
 
-# %% ../nbs/03_anonymize.ipynb #a56d6bfa
+# %% ../nbs/03_anonymize.ipynb #a367f2d3
 def _minus(spans:list[tuple[int, int, str]], holes:list[tuple[int, int]]) -> Iterator[tuple[int, int, str]]:
     "What is left of spans outside of holes (both in order)"
     for s, e, kind in spans:
@@ -287,7 +287,7 @@ def _minus(spans:list[tuple[int, int, str]], holes:list[tuple[int, int]]) -> Ite
                 s = max(s, b)
         if s < e: yield s, e, kind
 
-# %% ../nbs/03_anonymize.ipynb #6ebf7958
+# %% ../nbs/03_anonymize.ipynb #5dbd86c8
 def find(
     text:str, # any
 ) -> list[Found]: # in order, without overlaps; positions are those of `text`, whatever it was disguised as
@@ -299,7 +299,7 @@ def find(
     spans = _minus(_merged(spans), [m.span() for m in _PLACEHOLDER.finditer(plain)])
     return [Found(kind, s, e) if back is None else Found(kind, back[s], back[e-1] + 1) for s, e, kind in spans]
 
-# %% ../nbs/03_anonymize.ipynb #33961b74
+# %% ../nbs/03_anonymize.ipynb #45c92d0b
 def _same(
     kind:str,  # of a find
     value:str, # as it stands in a text
@@ -310,7 +310,7 @@ def _same(
     if kind == 'IBAN': return re.sub('[^A-Z0-9]', '', value.upper())
     return value if kind == 'KEY' else ' '.join(value.casefold().split())
 
-# %% ../nbs/03_anonymize.ipynb #b7d80aad
+# %% ../nbs/03_anonymize.ipynb #71697785
 class Anonymizer(Private):
     "Puts placeholders where personal data stood; safe to share between threads"
     def __init__(self,
@@ -324,7 +324,7 @@ class Anonymizer(Private):
         if self.path: self._read()
         self._deep = _presidio(spacy_model, language, tuple(entities)) if spacy_model else None
 
-# %% ../nbs/03_anonymize.ipynb #c0760c42
+# %% ../nbs/03_anonymize.ipynb #0ae0ae29
 @patch
 def _placeholder(self:Anonymizer, kind:str, value:str) -> str:
     "The placeholder of a value, a new one where it has none"
@@ -335,7 +335,7 @@ def _placeholder(self:Anonymizer, kind:str, value:str) -> str:
             if (name := f'<{kind}_{n}>') not in self.mapping: self.mapping[name], self._known[key] = value, name
         return self._known[key]
 
-# %% ../nbs/03_anonymize.ipynb #055025cc
+# %% ../nbs/03_anonymize.ipynb #ac7e39bd
 @patch
 def _reserve(self:Anonymizer, text:str):
     "What looks like a placeholder and is not in the mapping stands for itself"
@@ -343,7 +343,7 @@ def _reserve(self:Anonymizer, text:str):
     with self._lock:
         for m in _PLACEHOLDER.finditer(text): self.mapping.setdefault(m[0], m[0])
 
-# %% ../nbs/03_anonymize.ipynb #075ee51c
+# %% ../nbs/03_anonymize.ipynb #0e4fe1b3
 @patch
 def cut(self:Anonymizer,
     text:str,          # any
@@ -358,7 +358,7 @@ def cut(self:Anonymizer,
         at = f.end
     return ''.join(out) + text[at:], tuple(names)
 
-# %% ../nbs/03_anonymize.ipynb #e33d503c
+# %% ../nbs/03_anonymize.ipynb #5e66e9e1
 @patch
 def __call__(self:Anonymizer,
     text:str,       # any
@@ -366,13 +366,22 @@ def __call__(self:Anonymizer,
 ) -> tuple[str, tuple[str, ...]]: # the text with placeholders, and the placeholders that were put in, with repeats
     "The text without personal data"
     self._reserve(text)
-    names = ()
+    names, turn = (), 0
     while found := self._found(text, deep):
-        text, more = self.cut(text, found)
-        names += more
+        text, more = self.cut(text, found if turn < 8 else _to_the_end_of_lines(text, found))
+        names, turn = names + more, turn + 1
     return text, names
 
-# %% ../nbs/03_anonymize.ipynb #f72c4e10
+def _to_the_end_of_lines(text:str, found:list[Found]) -> list[Found]:
+    "Of each line, what was found first, and all behind it"
+    out = []
+    for f in found:
+        if out and f.start < out[-1].end: continue
+        end = text.find('\n', f.end)
+        out.append(Found(f.kind, f.start, end if end >= 0 else len(text)))
+    return out
+
+# %% ../nbs/03_anonymize.ipynb #50bb27cc
 @patch
 def _found(self:Anonymizer, text:str, deep:bool) -> list[Found]:
     "What is always looked for, and what Presidio finds beside it"
@@ -388,7 +397,7 @@ def _trimmed(text:str, start:int, end:int) -> tuple[int, int]|None:
     words = list(re.finditer(r'\w', part))
     return (start + words[0].start(), start + words[-1].end()) if words else None
 
-# %% ../nbs/03_anonymize.ipynb #d7efbc9e
+# %% ../nbs/03_anonymize.ipynb #5ed67375
 @patch
 def restore(self:Anonymizer,
     text:str, # with placeholders; those that were never given out stay
@@ -396,7 +405,7 @@ def restore(self:Anonymizer,
     "The text with what the placeholders stood for first"
     return _PLACEHOLDER.sub(lambda m: self.mapping.get(m[0], m[0]), text)
 
-# %% ../nbs/03_anonymize.ipynb #929a1b20
+# %% ../nbs/03_anonymize.ipynb #0f43658b
 @patch
 def save(self:Anonymizer):
     "Write the mapping, whole or not at all, for its owner's eyes; without a path there is nothing to do"
@@ -413,7 +422,7 @@ def save(self:Anonymizer):
     finally:
         if tmp and os.path.exists(tmp): os.unlink(tmp)
 
-# %% ../nbs/03_anonymize.ipynb #90b1e7d3
+# %% ../nbs/03_anonymize.ipynb #07a4e81e
 @patch
 def _read(self:Anonymizer):
     "Take up a mapping that was saved"
@@ -428,7 +437,7 @@ def _read(self:Anonymizer):
         kind = name[1:-1].rpartition('_')[0]
         if value != name: self._known[kind, _same(kind, value)] = name
 
-# %% ../nbs/03_anonymize.ipynb #fb4b9719
+# %% ../nbs/03_anonymize.ipynb #0e0e3f5a
 def _parts(text:str, most:int) -> Iterator[tuple[int, str]]: # where it starts, and it
     "A text in parts of at most so many characters, cut between words where that can be"
     start = 0
@@ -438,7 +447,7 @@ def _parts(text:str, most:int) -> Iterator[tuple[int, str]]: # where it starts, 
         start = end
     yield start, text[start:]
 
-# %% ../nbs/03_anonymize.ipynb #415f6b1b
+# %% ../nbs/03_anonymize.ipynb #fb9e539d
 def _spacy(model:str): # the model
     "A spaCy model that is on this machine; it is never looked for elsewhere"
     import spacy
@@ -448,7 +457,7 @@ def _spacy(model:str): # the model
         raise ConfigError(f'spacy_model {model}: knows no names (it has {", ".join(nlp.pipe_names) or "no components"}); give one with a component `ner` or `entity_ruler`')
     return nlp
 
-# %% ../nbs/03_anonymize.ipynb #9874db9a
+# %% ../nbs/03_anonymize.ipynb #b8282d43
 def _presidio(model:str, language:str, entities:tuple[str, ...]): # a function from a text to spans (start, end, entity)
     "Presidio, with what is on this machine"
     try:
@@ -470,7 +479,7 @@ def _presidio(model:str, language:str, entities:tuple[str, ...]): # a function f
     return lambda text: _everywhere(text, [(at + r.start, at + r.end, r.entity_type) for at, part in _parts(re.sub('[\ud800-\udfff]', '?', text), min(nlp.max_length, 50_000))
                                            for r in analyzer.analyze(part, language, list(entities))])
 
-# %% ../nbs/03_anonymize.ipynb #4c382bbf
+# %% ../nbs/03_anonymize.ipynb #118f2ffa
 def _everywhere(text:str, spans:list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     "The spans, and each person's name wherever else it stands"
     names = {text[t[0]:t[1]] for s, e, kind in spans if kind == 'PERSON' and (t := _trimmed(text, s, e))}

@@ -78,7 +78,9 @@ def _trace(r, id:str) -> str:
         o = x.origin
         return f'- `{x.id}` ' + (f'*{o.stage} {o.request}.{o.item}* ' if o else '*seed* ') + getattr(x, 'text', getattr(x, 'instruction', '')).replace('\n', ' ')[:140]
     up, down = r.ancestors(id), r.descendants(id)
-    return '\n\n'.join(['**the record**', '\n'.join(map(line, r._all[id])), f'**made from** ({len(up)})', '\n'.join(map(line, up[:60])) or '-', f'**used for** ({len(down)})', '\n'.join(map(line, down[:20])) or '-'])
+    seen = dict.fromkeys(k for x in (*r._all[id], *up) if x.origin for k in x.origin.knowledge)
+    pieces = ['**with private knowledge** (' + str(len(seen)) + ')', '\n'.join(f'- `{k}` {place or "(not found any more)"}' for k, place in list(r.places(seen).items())[:20])] if seen else []
+    return '\n\n'.join(['**the record**', '\n'.join(map(line, r._all[id])), f'**made from** ({len(up)})', '\n'.join(map(line, up[:60])) or '-', *pieces, f'**used for** ({len(down)})', '\n'.join(map(line, down[:20])) or '-'])
 
 # %% ../nbs/15_cli.ipynb #49f032d0
 @app.command()

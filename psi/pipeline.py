@@ -373,6 +373,17 @@ def surfaced(self:Run,
     "Where private knowledge surfaces in D_t"
     return audit_data(self.instances, self._guard(source))
 
+# %% ../nbs/14_pipeline.ipynb #dbdc6574
+@patch
+def places(self:Run,
+    ids:Iterable[str], # of pieces of knowledge, as in `Origin.knowledge`
+) -> dict[str, str]: # id -> file and line; '' where the knowledge is not there any more
+    "Where the pieces of private knowledge stand that a record was made with"
+    ids = list(ids)
+    try: found = make_knowledge(self.config).locate(ids) if ids else {}
+    except DataError: found = {}
+    return {k: found.get(k, '') for k in ids}
+
 # %% ../nbs/14_pipeline.ipynb #572b7372
 @patch(as_prop=True)
 def _all(self:Run) -> dict[str, list]:
