@@ -57,6 +57,7 @@ bench: $(INSTALLED)
 	$(BIN)/psi fetch smollm2-135m-instruct
 	$(BIN)/python bench/engine.py
 	$(BIN)/python bench/diversity.py
+	$(BIN)/python bench/boundary.py
 
 clean:
 	rm -rf build dist psi.egg-info _docs _proc _proc_site .pytest_cache tests/.hypothesis .hypothesis

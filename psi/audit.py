@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plain_words', 'Plain', 'longest_runs', 'canaries', 'read_log', 'Audit', 'audit', 'Surfaced', 'audit_data']
 
-# %% ../nbs/05_audit.ipynb #f2789534
+# %% ../nbs/05_audit.ipynb #06029658
 import json, os, random, re, unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,14 +18,14 @@ from .anonymize import find
 from .boundary import Guard, body_hash
 from .core import DataError, Instance
 
-# %% ../nbs/05_audit.ipynb #a44a194e
+# %% ../nbs/05_audit.ipynb #021e5dab
 def plain_words(
     text:str, # any
 ) -> list[str]: # letters and digits, in lower case
     "The words of a text, the simple way"
     return re.findall(r'[^\W_]+', unicodedata.normalize('NFKC', text).casefold())
 
-# %% ../nbs/05_audit.ipynb #29ab4d19
+# %% ../nbs/05_audit.ipynb #e882d47f
 class Plain:
     "Private knowledge as rows of words"
     def __init__(self,
@@ -39,7 +39,7 @@ class Plain:
         if k not in self._sorted: self._sorted[k] = np.sort(_runs(self.rows, k)[1])
         return self._sorted[k]
 
-# %% ../nbs/05_audit.ipynb #404e3665
+# %% ../nbs/05_audit.ipynb #0299b1e2
 def _rows(texts:Iterable[Iterable[int]]) -> np.ndarray:
     "Rows of numbers in one, with a 0 after each"
     parts = [part for t in texts for part in (np.fromiter(t, np.uint32), np.zeros(1, np.uint32))]
@@ -56,14 +56,14 @@ def _runs(rows:np.ndarray, k:int) -> tuple[np.ndarray, np.ndarray]:
     at = np.flatnonzero(whole)
     return at, h[at]
 
-# %% ../nbs/05_audit.ipynb #65b850fb
+# %% ../nbs/05_audit.ipynb #2f84dba7
 def _hits(plain:Plain, rows:np.ndarray, k:int) -> np.ndarray:
     "Where a run of k words begins that K has, too"
     (at, h), there = _runs(rows, k), plain.runs(k)
     if not len(at) or not len(there): return at[:0]
     return at[there[np.minimum(np.searchsorted(there, h), len(there) - 1)] == h]
 
-# %% ../nbs/05_audit.ipynb #4c4b1afa
+# %% ../nbs/05_audit.ipynb #ab803905
 def longest_runs(
     texts:Sequence[str], # to be looked at
     plain:Plain, # K
@@ -77,7 +77,7 @@ def longest_runs(
         i = int(np.searchsorted(ends, group[0], 'right')); longest[i] = max(longest[i], len(group) + n - 1)
     return longest, max(longest, default=0) or next((k for k in range(n - 1, 0, -1) if len(_hits(plain, rows, k))), 0)
 
-# %% ../nbs/05_audit.ipynb #0e6d8a3b
+# %% ../nbs/05_audit.ipynb #13e7d6b3
 _ALIKE = str.maketrans('aeopcxs', 'аеорсхѕ')   # Cyrillic
 
 _DRESSES = { # name: what is done to the words of a piece; the second scan is expected to see through those of `_PLAIN`
@@ -90,7 +90,7 @@ _DRESSES = { # name: what is done to the words of a piece; the second scan is ex
 }
 _PLAIN = 'as it is', 'capitals', 'punctuation'
 
-# %% ../nbs/05_audit.ipynb #b75efae0
+# %% ../nbs/05_audit.ipynb #765db943
 def canaries(
     texts:Sequence[str], # where they are planted, e.g. the requests; none takes a sentence of psi's own
     knowledge:Sequence[str], # some pieces of K
@@ -108,7 +108,7 @@ def canaries(
             out.append((dress, f'{text[:gap]} {wear(words[at:at + n + 2])} {text[gap:]}'))
     return out
 
-# %% ../nbs/05_audit.ipynb #52abb125
+# %% ../nbs/05_audit.ipynb #84b4f2ab
 def read_log(
     path:str|os.PathLike, # audit.jsonl
 ) -> list[dict]: # its lines; none where there is no such file
@@ -119,14 +119,14 @@ def read_log(
         except (ValueError, TypeError): raise DataError(f'{path} line {i}: is not a line that a guard wrote; the record was changed or damaged, so nothing can be said from it') from None
     return out
 
-# %% ../nbs/05_audit.ipynb #6ba7b55b
+# %% ../nbs/05_audit.ipynb #c1f8ff5c
 def _strings(v) -> Iterable[str]:
     "All text in a request"
     if isinstance(v, str): yield v
     elif isinstance(v, dict): yield from (s for k, w in v.items() if k != 'model' for s in _strings(w))
     elif isinstance(v, list): yield from (s for w in v for s in _strings(w))
 
-# %% ../nbs/05_audit.ipynb #26e3c275
+# %% ../nbs/05_audit.ipynb #d307e4f4
 @dataclass
 class Audit:
     "What was found"
@@ -145,7 +145,7 @@ class Audit:
     @property
     def clean(self) -> bool: return not (self.unrecorded or self.leaks or self.personal or self.unseen)
 
-# %% ../nbs/05_audit.ipynb #4a9919cc
+# %% ../nbs/05_audit.ipynb #0bff07e6
 def audit(
     rows:Sequence[dict], # the journal's calls to M_L, as `Journal.rows` gives them
     log:Sequence[dict], # what `read_log` gave
@@ -165,7 +165,7 @@ def audit(
     if out.pieces: _compare(out, names, asked, [q.words if q else 0 for q in found], guard, seed)
     return out
 
-# %% ../nbs/05_audit.ipynb #b3dc3daf
+# %% ../nbs/05_audit.ipynb #f8723770
 def _text(piece) -> str: return piece if isinstance(piece, str) else piece.text
 
 def _compare(out:Audit, names:list[str], asked:list[str], words:list[int], guard:Guard, seed:int):
@@ -181,7 +181,7 @@ def _compare(out:Audit, names:list[str], asked:list[str], words:list[int], guard
         out.unseen[dress] += not any(q.rule == 'overlap' for q in guard.find(text)) or dress in _PLAIN and not b
     out.unseen = +out.unseen
 
-# %% ../nbs/05_audit.ipynb #430e7322
+# %% ../nbs/05_audit.ipynb #74ebe264
 @patch
 def _repr_markdown_(self:Audit) -> str:
     "The figures, and the verdict"
@@ -194,7 +194,7 @@ def _repr_markdown_(self:Audit) -> str:
     if self.leaks: rows['**what left**'] = few([f'{name} ({what})' for name, what in self.leaks])
     return '| | |\n|---|:--|\n' + '\n'.join(f'| {k} | {v} |' for k, v in {**rows, '**verdict**': self.verdict}.items())
 
-# %% ../nbs/05_audit.ipynb #edcaa570
+# %% ../nbs/05_audit.ipynb #16c7a922
 @patch(as_prop=True)
 def verdict(self:Audit) -> str:
     "In one sentence"
@@ -205,14 +205,14 @@ def verdict(self:Audit) -> str:
     if not self.pieces: return 'clean; there was no private knowledge'
     return f'clean: no {self.n} words in a row of private knowledge have left' if self.planted else f'clean, but no piece of the knowledge has {self.n} words: nothing could be compared'
 
-# %% ../nbs/05_audit.ipynb #ef2416f1
+# %% ../nbs/05_audit.ipynb #3084d793
 class Surfaced(NamedTuple):
     "Private knowledge in an instance"
     id:str    # of the instance
     words:int # in a row
     text:str  # the words; this is K, so mind where it is shown
 
-# %% ../nbs/05_audit.ipynb #8ef9a621
+# %% ../nbs/05_audit.ipynb #95689286
 def audit_data(
     instances:Iterable[Instance], # D_t
     guard:Guard, # knows K

@@ -131,6 +131,7 @@ class _Work:
         if self.K: keep_home(self.M_g, config.boundary.trusted)   # and so is one that is not at home
         self.guard = make_guard(config, self.K, folder)
         self.guard.watch(self.M_L)
+        if self.K: folder.chmod(0o700)   # the journal holds what M_g was shown
         self.note()
         write_text(folder/'psi.toml', to_toml(config))
         write_records(folder/'seeds.jsonl', self.seeds)   # so that the folder explains itself when the seeds have moved
