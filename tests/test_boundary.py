@@ -539,3 +539,24 @@ def test_cut_and_resumed_it_clears_the_same(manual, tmp_path):
 def test_nothing_may_leave(manual, tmp_path):
     with scripted(Recorder()) as large, scripted(Adversary(DRESSES['verbatim'])) as small, pytest.raises(EngineError, match='0 of 30 so far .dropped: may not leave'):
         run(config(manual, large, small, 'boundary.patterns=["[a-z]"]', 'expand.patience=3'), runs=tmp_path/'runs', said=lambda line: None)
+
+
+def test_relevant_pieces(manual, tmp_path):
+    "Chosen by the embedder; the same whatever is in flight"
+    def go(name, *sets):
+        with scripted(Recorder()) as large, scripted(Adversary(DRESSES['verbatim'])) as small:
+            return run(config(manual, large, small, f'name={name}', 'knowledge.choose=relevant', 'knowledge.words=20', *sets), until='expand', runs=tmp_path/'runs', said=lambda line: None)
+    a, b = go('a', 'M_g.concurrency=1'), go('b', 'M_g.concurrency=8')
+    assert [x.origin for x in a.initial] == [x.origin for x in b.initial] and (a.folder/'knowledge.npy').exists()
+    places = a.places({k for x in a.initial for k in x.origin.knowledge})
+    assert places and all(re.fullmatch(r'manual.md line \d+', p) for p in places.values())
+    assert a.folder.stat().st_mode & 0o77 == 0
+
+
+@pytest.mark.parametrize('sets, says', [(['knowledge.source=nowhere.md'], 'no such file or folder'), (['boundary.n=1'], 'boundary.n is 1'), (['knowledge.overlap=60'], 'overlap'), (['knowledge.overlap=3'], 'knowledge.overlap is 3, boundary.n is 8'),
+    (['boundary.terms=nowhere.txt'], 'the terms cannot be read'), (['boundary.patterns=["("]'], 'patterns 1: not a regular expression'), (['boundary.policy=hope'], "'drop', 'redact' or 'block'"), (['boundary.trusted=gpu'], 'valid list'),
+    (['knowledge.columns=["x"]', 'knowledge.source=DIR/t.csv'], "no column 'x'"), (['M_g.base_url=localhost:8000/v1'], 'is no address'), (['M_g.base_url=http://localhost:x/v1'], 'is no address'), (['boundary.spacy_model=DIR/none'], 'spacy_model')])
+def test_mistakes_are_told_in_one_line_and_nothing_is_written(sets, says, manual, tmp_path):
+    (tmp_path/'t.csv').write_text('a,b\n1,2\n')
+    with pytest.raises(PsiError) as e: run(config(manual, 'http://127.0.0.1:1/v1', 'http://127.0.0.1:1/v1', *(s.replace('DIR', str(tmp_path)) for s in sets)), runs=tmp_path/'runs', said=lambda line: None)
+    assert says in str(e.value) and '\n' not in str(e.value) and not (tmp_path/'runs'/'run'/'manifest.json').exists()
