@@ -3,8 +3,8 @@
     python bench/boundary.py                 100 MB of knowledge, 20,000 requests to audit; about ten minutes, 3 GB
     python bench/boundary.py --mb 10 --audit 2000
 
-The knowledge is made of Alpaca's sentences, one word in five replaced; the requests are prompts of Table 6 with instances that are not among them, about
-2,000 tokens (1,500 words) each. The peer is the plain way to the same end: a Python set of the hashes of all runs of eight lower-case words. It knows
+The knowledge is made of Alpaca's sentences, one word in five replaced; the requests are prompts of Table 6 with Dolly's instances, about 2,000 tokens
+(1,500 words) each. The peer is the plain way to the same end: a Python set of the hashes of all runs of eight lower-case words. It knows
 neither other spacing nor look-alikes. Each index is built in a process of its own; its memory is what that process peaks at, less what it had before.
 """
 import argparse, json, os, random, re, resource, statistics, subprocess, sys, tempfile, time
@@ -14,19 +14,17 @@ SHARED = Path(os.environ.get('PSI_SHARED') or Path(__file__).resolve().parents[2
 
 
 def material(path, mb, folder):
-    "A text file of so many megabytes, and instances that it does not hold"
+    "A text file of so many megabytes"
     from psi.core import read_instances
-    found, rng = read_instances(path), random.Random(0)
-    rng.shuffle(found)
-    asked, rest = found[:3000], found[3000:]
-    sentences = [s for x in rest for t in (x.instruction, x.input, x.output) for s in re.split(r'(?<=[.!?])\s+', t) if len(s.split()) > 3]
+    rng = random.Random(0)
+    sentences = [s for x in read_instances(path) for t in (x.instruction, x.input, x.output) for s in re.split(r'(?<=[.!?])\s+', t) if len(s.split()) > 3]
     words = sorted({w for s in sentences[:50_000] for w in s.split()})
     size, out = 0, folder/f'knowledge-{mb}.txt'
     with open(out, 'w') as f:
         while size < mb * 1e6:
             text = ' '.join(w if rng.random() < .8 else rng.choice(words) for s in rng.sample(sentences, 12) for w in s.split()) + '\n\n'
             size += f.write(text)
-    return out, asked
+    return out
 
 
 def prompts(instances, n, seed=0):
@@ -106,20 +104,23 @@ if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--mb', type=int, default=100, help='of knowledge')
     p.add_argument('--audit', type=int, default=20_000, help='requests in the journal that is audited; 0 leaves it out')
-    p.add_argument('--texts', default=SHARED/'data'/'alpaca'/'alpaca_data.json.gz', help='a file of instances that psi reads')
+    p.add_argument('--texts', default=SHARED/'data'/'alpaca'/'alpaca_data.json.gz', help='a file of instances that psi reads: the knowledge')
+    p.add_argument('--asked', default=SHARED/'data'/'dolly'/'dolly_3k.json', help='another: the requests')
     p.add_argument('--child', nargs=3, help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.child: child(*a.child); sys.exit()
+    from psi.core import read_instances
+    instances = [x for x in read_instances(a.asked) if len(f'{x.input} {x.output}'.split()) < 400]
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         print('| knowledge, MB | way | index, s | peak MB | ms a request | 95% under, ms |\n|--:|:--|--:|--:|--:|--:|')
         for mb in dict.fromkeys((min(10, a.mb), a.mb)):
-            path, instances = material(a.texts, mb, tmp)
+            path = material(a.texts, mb, tmp)
             (tmp/'asked.json').write_text(json.dumps(prompts(instances, 200)))
             for way in ('guard', 'plain') if mb <= 10 else ('guard',):
                 m = measure(way, path, tmp/'asked.json')
                 print(f"| {mb} | {way} | {m['built']:.1f} | {m['mb']:,.0f} | {m['ms']:.2f} | {m['p95']:.2f} |", flush=True)
         if a.audit:
             seconds, found = audited(path, prompts(instances, a.audit, 1), tmp)
-            print(f'\naudit of {found.requests:,} requests ({found.size/1e6:.0f} MB) against {a.mb} MB: {seconds:.0f} s; canaries {found.planted.total() - found.unseen.total()} of {found.planted.total()}; longest run {found.longest} words; peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024:,.0f} MB')
+            print(f'\naudit of {found.requests:,} requests ({found.size/1e6:.0f} MB) against {a.mb} MB: {seconds:.0f} s; canaries {found.planted.total() - found.unseen.total()} of {found.planted.total()}; longest run {found.longest} words; this process peaked at {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024:,.0f} MB')
             print(f'{len(found.leaks)} of the requests share a run of 8 words by chance')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plain_words', 'Plain', 'longest_runs', 'canaries', 'read_log', 'Audit', 'audit', 'Surfaced', 'audit_data']
 
-# %% ../nbs/05_audit.ipynb #06029658
+# %% ../nbs/05_audit.ipynb #ad02a415
 import json, os, random, re, unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,32 +18,33 @@ from .anonymize import find
 from .boundary import Guard, body_hash
 from .core import DataError, Instance
 
-# %% ../nbs/05_audit.ipynb #021e5dab
+# %% ../nbs/05_audit.ipynb #f162ecd9
 def plain_words(
     text:str, # any
 ) -> list[str]: # letters and digits, in lower case
     "The words of a text, the simple way"
     return re.findall(r'[^\W_]+', unicodedata.normalize('NFKC', text).casefold())
 
-# %% ../nbs/05_audit.ipynb #e882d47f
+# %% ../nbs/05_audit.ipynb #bd25429d
 class Plain:
     "Private knowledge as rows of words"
     def __init__(self,
         texts:Iterable[str], # K, piece by piece
     ):
         self.known, self._sorted = {}, {}
-        self.rows = _rows((self.known.setdefault(w, len(self.known) + 1) for w in plain_words(t)) for t in texts)
+        self.rows, _ = _rows((self.known.setdefault(w, len(self.known) + 1) for w in plain_words(t)) for t in texts)
 
     def runs(self, k:int) -> np.ndarray:
         "A number for each of its runs of k words, sorted"
-        if k not in self._sorted: self._sorted[k] = np.sort(_runs(self.rows, k)[1])
+        if k not in self._sorted: self._sorted = {k: np.sort(_runs(self.rows, k)[1])}   # one at a time: they are large
         return self._sorted[k]
 
-# %% ../nbs/05_audit.ipynb #0299b1e2
-def _rows(texts:Iterable[Iterable[int]]) -> np.ndarray:
-    "Rows of numbers in one, with a 0 after each"
-    parts = [part for t in texts for part in (np.fromiter(t, np.uint32), np.zeros(1, np.uint32))]
-    return np.concatenate(parts) if parts else np.zeros(0, np.uint32)
+# %% ../nbs/05_audit.ipynb #37bdf414
+def _rows(texts:Iterable[Iterable[int]]) -> tuple[np.ndarray, np.ndarray]:
+    "Rows of numbers in one, with a 0 after each; and where each ends"
+    parts, zero = [np.zeros(0, np.uint32)], np.zeros(1, np.uint32)
+    for t in texts: parts += np.fromiter(t, np.uint32), zero
+    return np.concatenate(parts), np.cumsum([len(p) + 1 for p in parts[1::2]])
 
 def _runs(rows:np.ndarray, k:int) -> tuple[np.ndarray, np.ndarray]:
     "Where k numbers in a row begin with no 0 among them, and one number for each such run"
@@ -56,28 +57,30 @@ def _runs(rows:np.ndarray, k:int) -> tuple[np.ndarray, np.ndarray]:
     at = np.flatnonzero(whole)
     return at, h[at]
 
-# %% ../nbs/05_audit.ipynb #2f84dba7
+# %% ../nbs/05_audit.ipynb #0d803a21
 def _hits(plain:Plain, rows:np.ndarray, k:int) -> np.ndarray:
     "Where a run of k words begins that K has, too"
     (at, h), there = _runs(rows, k), plain.runs(k)
     if not len(at) or not len(there): return at[:0]
     return at[there[np.minimum(np.searchsorted(there, h), len(there) - 1)] == h]
 
-# %% ../nbs/05_audit.ipynb #ab803905
+# %% ../nbs/05_audit.ipynb #f47838eb
 def longest_runs(
     texts:Sequence[str], # to be looked at
     plain:Plain, # K
     n:int=8, # words in a row that count
 ) -> tuple[list[int], int]: # the words of the longest run in each text, 0 where it is below n; and the longest of all texts, also where it is below n
     "The longest runs that texts share with K, word for word"
-    rows, longest = _rows((plain.known.get(w, 0) for w in plain_words(t)) for t in texts), [0]*len(texts)
-    ends = np.cumsum([len(plain_words(t)) + 1 for t in texts])
-    at = _hits(plain, rows, n)
-    for group in np.split(at, np.flatnonzero(np.diff(at) != 1) + 1) if len(at) else ():   # those that begin side by side are one run
-        i = int(np.searchsorted(ends, group[0], 'right')); longest[i] = max(longest[i], len(group) + n - 1)
-    return longest, max(longest, default=0) or next((k for k in range(n - 1, 0, -1) if len(_hits(plain, rows, k))), 0)
+    longest, batches = [], []
+    for i in range(0, len(texts), 1000):
+        rows, ends = _rows((plain.known.get(w, 0) for w in plain_words(t)) for t in texts[i:i + 1000])
+        here, at = [0]*len(ends), _hits(plain, rows, n)
+        for group in np.split(at, np.flatnonzero(np.diff(at) != 1) + 1) if len(at) else ():   # those that begin side by side are one run
+            t = int(np.searchsorted(ends, group[0], 'right')); here[t] = max(here[t], len(group) + n - 1)
+        longest += here; batches.append(rows)
+    return longest, max(longest, default=0) or next((k for k in range(n - 1, 0, -1) if any(len(_hits(plain, rows, k)) for rows in batches)), 0)
 
-# %% ../nbs/05_audit.ipynb #13e7d6b3
+# %% ../nbs/05_audit.ipynb #a5e8b7e1
 _ALIKE = str.maketrans('aeopcxs', 'аеорсхѕ')   # Cyrillic
 
 _DRESSES = { # name: what is done to the words of a piece; the second scan is expected to see through those of `_PLAIN`
@@ -90,7 +93,7 @@ _DRESSES = { # name: what is done to the words of a piece; the second scan is ex
 }
 _PLAIN = 'as it is', 'capitals', 'punctuation'
 
-# %% ../nbs/05_audit.ipynb #765db943
+# %% ../nbs/05_audit.ipynb #a255edc0
 def canaries(
     texts:Sequence[str], # where they are planted, e.g. the requests; none takes a sentence of psi's own
     knowledge:Sequence[str], # some pieces of K
@@ -108,7 +111,7 @@ def canaries(
             out.append((dress, f'{text[:gap]} {wear(words[at:at + n + 2])} {text[gap:]}'))
     return out
 
-# %% ../nbs/05_audit.ipynb #84b4f2ab
+# %% ../nbs/05_audit.ipynb #1fdbc870
 def read_log(
     path:str|os.PathLike, # audit.jsonl
 ) -> list[dict]: # its lines; none where there is no such file
@@ -119,14 +122,14 @@ def read_log(
         except (ValueError, TypeError): raise DataError(f'{path} line {i}: is not a line that a guard wrote; the record was changed or damaged, so nothing can be said from it') from None
     return out
 
-# %% ../nbs/05_audit.ipynb #c1f8ff5c
+# %% ../nbs/05_audit.ipynb #e57e9a01
 def _strings(v) -> Iterable[str]:
     "All text in a request"
     if isinstance(v, str): yield v
     elif isinstance(v, dict): yield from (s for k, w in v.items() if k != 'model' for s in _strings(w))
     elif isinstance(v, list): yield from (s for w in v for s in _strings(w))
 
-# %% ../nbs/05_audit.ipynb #d307e4f4
+# %% ../nbs/05_audit.ipynb #c4bcd7db
 @dataclass
 class Audit:
     "What was found"
@@ -145,7 +148,7 @@ class Audit:
     @property
     def clean(self) -> bool: return not (self.unrecorded or self.leaks or self.personal or self.unseen)
 
-# %% ../nbs/05_audit.ipynb #0bff07e6
+# %% ../nbs/05_audit.ipynb #54cdf7d7
 def audit(
     rows:Sequence[dict], # the journal's calls to M_L, as `Journal.rows` gives them
     log:Sequence[dict], # what `read_log` gave
@@ -165,7 +168,7 @@ def audit(
     if out.pieces: _compare(out, names, asked, [q.words if q else 0 for q in found], guard, seed)
     return out
 
-# %% ../nbs/05_audit.ipynb #f8723770
+# %% ../nbs/05_audit.ipynb #7517886f
 def _text(piece) -> str: return piece if isinstance(piece, str) else piece.text
 
 def _compare(out:Audit, names:list[str], asked:list[str], words:list[int], guard:Guard, seed:int):
@@ -181,7 +184,7 @@ def _compare(out:Audit, names:list[str], asked:list[str], words:list[int], guard
         out.unseen[dress] += not any(q.rule == 'overlap' for q in guard.find(text)) or dress in _PLAIN and not b
     out.unseen = +out.unseen
 
-# %% ../nbs/05_audit.ipynb #74ebe264
+# %% ../nbs/05_audit.ipynb #eccfadae
 @patch
 def _repr_markdown_(self:Audit) -> str:
     "The figures, and the verdict"
@@ -194,7 +197,7 @@ def _repr_markdown_(self:Audit) -> str:
     if self.leaks: rows['**what left**'] = few([f'{name} ({what})' for name, what in self.leaks])
     return '| | |\n|---|:--|\n' + '\n'.join(f'| {k} | {v} |' for k, v in {**rows, '**verdict**': self.verdict}.items())
 
-# %% ../nbs/05_audit.ipynb #16c7a922
+# %% ../nbs/05_audit.ipynb #41dc1571
 @patch(as_prop=True)
 def verdict(self:Audit) -> str:
     "In one sentence"
@@ -205,14 +208,14 @@ def verdict(self:Audit) -> str:
     if not self.pieces: return 'clean; there was no private knowledge'
     return f'clean: no {self.n} words in a row of private knowledge have left' if self.planted else f'clean, but no piece of the knowledge has {self.n} words: nothing could be compared'
 
-# %% ../nbs/05_audit.ipynb #3084d793
+# %% ../nbs/05_audit.ipynb #325f3228
 class Surfaced(NamedTuple):
     "Private knowledge in an instance"
     id:str    # of the instance
     words:int # in a row
     text:str  # the words; this is K, so mind where it is shown
 
-# %% ../nbs/05_audit.ipynb #95689286
+# %% ../nbs/05_audit.ipynb #21c82215
 def audit_data(
     instances:Iterable[Instance], # D_t
     guard:Guard, # knows K

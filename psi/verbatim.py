@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['fold', 'Letters', 'letters', 'Run', 'Verbatim']
 
-# %% ../nbs/02_verbatim.ipynb #9f39f219
+# %% ../nbs/02_verbatim.ipynb #7e3f397e
 import json, re, unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.basics import patch
 from .core import ConfigError
 
-# %% ../nbs/02_verbatim.ipynb #0b28026d
+# %% ../nbs/02_verbatim.ipynb #9db4b40d
 @lru_cache(None)
 def _look_alikes() -> dict[str, str]:
     "Characters outside ASCII, and the ASCII letters that they can be taken for"
@@ -27,7 +27,7 @@ def _look_alikes() -> dict[str, str]:
         return next((s for x in like if further and len(x) == 1 and (s := plain(x, False))), '')   # by way of another look-alike
     return {c: s for c in table if len(c) == 1 and not c.isascii() and (s := plain(c))}
 
-# %% ../nbs/02_verbatim.ipynb #ec91404a
+# %% ../nbs/02_verbatim.ipynb #2cd68cd1
 _NAMED = re.compile(r'(?:.* )?(?:LATIN (?:CAPITAL |SMALL |LETTER )+(?:CAPITAL )?|SYMBOL LETTER )([A-Z])(?: WITH .*)?')
 _SAME = str.maketrans({'0': 'o', '1': 'l', 'i': 'l', 'm': 'rn', 'w': 'vv'}) # alike in many typefaces
 
@@ -37,7 +37,7 @@ def _letter(c:str) -> str:
     if kind[0] not in 'LN' and kind != 'So': return ''
     return like.get(c) or like.get(c.upper()) or ((m := _NAMED.fullmatch(unicodedata.name(c, ''))) and m[1]) or ('' if kind == 'So' else c)
 
-# %% ../nbs/02_verbatim.ipynb #bb7389c3
+# %% ../nbs/02_verbatim.ipynb #570090df
 def fold(
     c:str, # one character
 ) -> str:  # small letters and digits; '' for a space, a mark, punctuation
@@ -46,7 +46,7 @@ def fold(
     plain = ''.join((d if d.isalnum() else '') if d.isascii() else _letter(d) for d in unicodedata.normalize('NFKD', c))
     return plain.casefold().translate(_SAME)
 
-# %% ../nbs/02_verbatim.ipynb #659ed738
+# %% ../nbs/02_verbatim.ipynb #7ffa6b8d
 _GAP, _MARK, _LETTER, _WORD = 1, 2, 3, 4 # kinds of characters; the last is a word of its own
 _OWN = re.compile('(?:CJK|HIRAGANA|KATAKANA|HALFWIDTH KATAKANA|THAI|LAO|KHMER|MYANMAR) ') # names in the scripts without spaces
 
@@ -67,18 +67,18 @@ class _Characters:
                 self.n[p], self.at[p], self.used = len(s), self.used, self.used + len(s)
                 self.kind[p] = (_WORD if _OWN.match(unicodedata.name(c, '')) else _LETTER) if s else _MARK if kind[0] == 'M' or kind == 'Cf' else _GAP
 
-# %% ../nbs/02_verbatim.ipynb #3b4d66ad
+# %% ../nbs/02_verbatim.ipynb #d716a6dc
 _characters = lru_cache(None)(_Characters)
 _LABEL = re.compile(r'^[ \t]*(?:#{2,}[ \t]*)?(?:\d+\.[ \t]*)?(?:Instruction|Input|Output):|<noinput>', re.M)
 
-# %% ../nbs/02_verbatim.ipynb #75121d1a
+# %% ../nbs/02_verbatim.ipynb #d19ecd5b
 class Letters(NamedTuple):
     "A text without spaces, punctuation and disguise"
     codes:np.ndarray # (m,) folded letters
     char:np.ndarray  # (m,) which character of the text each came from
     word:np.ndarray  # (w,) where a word begins, in `codes`
 
-# %% ../nbs/02_verbatim.ipynb #15558643
+# %% ../nbs/02_verbatim.ipynb #4288b31e
 def letters(
     text:str, # any
 ) -> Letters:
@@ -94,7 +94,7 @@ def letters(
     first = np.cumsum(n, dtype=np.int32) - n
     return Letters(t.pool[t.at[points[char]] + np.arange(len(char), dtype=np.int32) - first[char]], char, first[starts])
 
-# %% ../nbs/02_verbatim.ipynb #a509b12c
+# %% ../nbs/02_verbatim.ipynb #9305e230
 _B, _LOW, _LOOK, _LONG = 0x9e3779b97f4a7c15, np.uint64(0xfff), 16, 4000
 # the base; the bits that hold a length; letters of the first look; a run has at most so many letters: it is cut there
 
@@ -111,7 +111,7 @@ def _mix(h:np.ndarray) -> np.ndarray:
     for shift, factor in (30, 0xbf58476d1ce4e5b9), (27, 0x94d049bb133111eb), (31, 1): h ^= h >> np.uint64(shift); h *= np.uint64(factor)
     return h
 
-# %% ../nbs/02_verbatim.ipynb #ae1def0b
+# %% ../nbs/02_verbatim.ipynb #273c92b5
 class _Pieces:
     "The numbers of any pieces of a row of letters"
     def __init__(self, codes:np.ndarray):
@@ -123,7 +123,7 @@ class _Pieces:
     def every(self, l:int) -> np.ndarray: return _mix((self.sums[l:] - self.sums[:-l]) * self.inverse[:self.m + 1 - l])   # of l letters, from each letter on
     def of(self, start:np.ndarray, l) -> np.ndarray: return _mix((self.sums[start + l] - self.sums[start]) * self.inverse[start])
 
-# %% ../nbs/02_verbatim.ipynb #6a396fd2
+# %% ../nbs/02_verbatim.ipynb #ec617e8e
 class _Bloom:
     "Which numbers may be in a set: all that are, and few others"
     def __init__(self, h:np.ndarray):
@@ -139,7 +139,7 @@ class _Bloom:
         for k in 0, 1: at = list(self.places(h[p]))[k]; p = p[(self.bits[at >> 3] >> (at & 7).astype(np.uint8) & 1).astype(bool)]
         return p
 
-# %% ../nbs/02_verbatim.ipynb #3c3d4f61
+# %% ../nbs/02_verbatim.ipynb #f4c23a89
 class _Lengths:
     "First letters -> lengths of the runs that begin so"
     def __init__(self, pairs:np.ndarray): # sorted: the first letters' number in the upper 52 bits, a length in the lower 12
@@ -157,7 +157,7 @@ class _Lengths:
         same = found & ~_LOW == first[row]
         return row[same], (found[same] & _LOW).astype(np.int64)
 
-# %% ../nbs/02_verbatim.ipynb #38f5fbbd
+# %% ../nbs/02_verbatim.ipynb #48e489ce
 def _unique(parts:list[np.ndarray]) -> np.ndarray:
     "Sorted, each once"
     a = np.concatenate(parts); a.sort()
@@ -185,14 +185,14 @@ class _Table:
             out += zip(start[some].tolist(), l[some].tolist())
         return sorted(out)
 
-# %% ../nbs/02_verbatim.ipynb #899e6f15
+# %% ../nbs/02_verbatim.ipynb #c57a156b
 class Run(NamedTuple):
     "A place that repeats a protected text"
     start:int # first character, in the text that was searched
     end:int   # one after the last
     words:int # how many words of the protected text, at least n
 
-# %% ../nbs/02_verbatim.ipynb #82317124
+# %% ../nbs/02_verbatim.ipynb #5b05bf24
 class Verbatim:
     "Runs of n words of protected texts, to be found again in other texts"
     def __init__(self,
@@ -201,29 +201,41 @@ class Verbatim:
     ):
         if not isinstance(n, int) or n < 2: raise ConfigError(f'n is {n!r}; a run has at least 2 words')
         self.n, self.runs, self._fresh, self._tables, self._lock = n, 0, ({}, []), [], RLock()
-        for text in texts: self.add(text)
+        self.add(texts)
 
     def __repr__(self): return f'Verbatim: {self.runs} runs of {self.n} words'
 
-# %% ../nbs/02_verbatim.ipynb #f25916b2
+# %% ../nbs/02_verbatim.ipynb #e6bc0f19
 @patch
 def add(self:Verbatim,
-    text:str, # one more that is protected; one of fewer than n words has no run
+    texts:Iterable[str], # more that is protected; a text of fewer than n words has no run
 ):
-    "Protect a text"
-    x = letters(text)
+    "Protect texts"
+    part, size = [], 0
+    for t in texts:
+        part.append(t); size += len(t)
+        if size > 1 << 18: self._add(part); part, size = [], 0   # some at once: many short ones would cost more than few long ones
+    self._add(part)
+
+# %% ../nbs/02_verbatim.ipynb #ae219325
+@patch
+def _add(self:Verbatim, texts:list[str]):
+    "The numbers of their runs"
+    x = letters('\n'.join(texts))
     k = len(x.word) - self.n + 1
     if k < 1: return
-    start, ends = x.word[:k], np.append(x.word, len(x.codes))
-    length, pieces = np.minimum(ends[self.n:] - start, _LONG), _Pieces(x.codes)
+    whose = np.searchsorted(np.cumsum([len(t) + 1 for t in texts]), x.char[x.word], 'right')   # which text a word is in
+    some = np.flatnonzero(whose[:k] == whose[self.n - 1:])
+    start, length = x.word[some], np.append(x.word, len(x.codes))[some + self.n] - x.word[some]
+    length, pieces = np.minimum(length, _LONG), _Pieces(x.codes)
     with self._lock:
         pairs, whole = self._fresh
-        for look, some in (_LOOK, length >= _LOOK), (self.n, length < _LOOK):
-            if some.any(): pairs.setdefault(look, []).append(pieces.of(start[some], look) & ~_LOW | length[some].astype(np.uint64))
+        for look, which in (_LOOK, length >= _LOOK), (self.n, length < _LOOK):
+            if which.any(): pairs.setdefault(look, []).append(pieces.of(start[which], look) & ~_LOW | length[which].astype(np.uint64))
         whole.append(pieces.of(start, length))
-        self.runs += k; self._tables = self._tables[:1]
+        self.runs += len(some); self._tables = self._tables[:1]
 
-# %% ../nbs/02_verbatim.ipynb #c1e24e17
+# %% ../nbs/02_verbatim.ipynb #ca782baa
 @patch
 def _ready(self:Verbatim) -> list[_Table]:
     "The tables: the first, and the one of what was added later"
@@ -232,7 +244,7 @@ def _ready(self:Verbatim) -> list[_Table]:
         elif len(self._tables) == 1 and self._fresh[1]: self._tables = [*self._tables, _Table(*self._fresh)]
         return self._tables
 
-# %% ../nbs/02_verbatim.ipynb #e57ec75e
+# %% ../nbs/02_verbatim.ipynb #6823f746
 @patch
 def find(self:Verbatim,
     text:str, # any

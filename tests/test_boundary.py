@@ -392,7 +392,7 @@ def test_found_is_exactly_what_is_shared(k, other):
 def test_added_later_is_found_too():
     v = Verbatim([MANUAL])
     assert v.find(RUN) and not v.find('the rules of the house forbid to feed the grey cat at night')
-    v.add('The rules of the house forbid to feed the grey cat at night.')
+    v.add(['The rules of the house forbid to feed the grey cat at night.'])
     assert v.find(RUN) and v.find('the rules of the house forbid to feed the grey cat at night')[0].words == 13
 
 
