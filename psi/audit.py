@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plain_words', 'Plain', 'longest_runs', 'canaries', 'read_log', 'Audit', 'audit', 'Surfaced', 'audit_data']
 
-# %% ../nbs/05_audit.ipynb #ad02a415
+# %% ../nbs/05_audit.ipynb #80dbaa41
 import json, os, random, re, unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,14 +18,14 @@ from .anonymize import find
 from .boundary import Guard, body_hash
 from .core import DataError, Instance
 
-# %% ../nbs/05_audit.ipynb #f162ecd9
+# %% ../nbs/05_audit.ipynb #b15bb887
 def plain_words(
     text:str, # any
 ) -> list[str]: # letters and digits, in lower case
     "The words of a text, the simple way"
     return re.findall(r'[^\W_]+', unicodedata.normalize('NFKC', text).casefold())
 
-# %% ../nbs/05_audit.ipynb #bd25429d
+# %% ../nbs/05_audit.ipynb #5946b4ec
 class Plain:
     "Private knowledge as rows of words"
     def __init__(self,
@@ -39,7 +39,7 @@ class Plain:
         if k not in self._sorted: self._sorted = {k: np.sort(_runs(self.rows, k)[1])}   # one at a time: they are large
         return self._sorted[k]
 
-# %% ../nbs/05_audit.ipynb #37bdf414
+# %% ../nbs/05_audit.ipynb #09930050
 def _rows(texts:Iterable[Iterable[int]]) -> tuple[np.ndarray, np.ndarray]:
     "Rows of numbers in one, with a 0 after each; and where each ends"
     parts, zero = [np.zeros(0, np.uint32)], np.zeros(1, np.uint32)
@@ -57,14 +57,14 @@ def _runs(rows:np.ndarray, k:int) -> tuple[np.ndarray, np.ndarray]:
     at = np.flatnonzero(whole)
     return at, h[at]
 
-# %% ../nbs/05_audit.ipynb #0d803a21
+# %% ../nbs/05_audit.ipynb #c481fd6d
 def _hits(plain:Plain, rows:np.ndarray, k:int) -> np.ndarray:
     "Where a run of k words begins that K has, too"
     (at, h), there = _runs(rows, k), plain.runs(k)
     if not len(at) or not len(there): return at[:0]
     return at[there[np.minimum(np.searchsorted(there, h), len(there) - 1)] == h]
 
-# %% ../nbs/05_audit.ipynb #f47838eb
+# %% ../nbs/05_audit.ipynb #e9d69bc9
 def longest_runs(
     texts:Sequence[str], # to be looked at
     plain:Plain, # K
@@ -80,7 +80,7 @@ def longest_runs(
         longest += here; batches.append(rows)
     return longest, max(longest, default=0) or next((k for k in range(n - 1, 0, -1) if any(len(_hits(plain, rows, k)) for rows in batches)), 0)
 
-# %% ../nbs/05_audit.ipynb #a5e8b7e1
+# %% ../nbs/05_audit.ipynb #00a647a8
 _ALIKE = str.maketrans('aeopcxs', 'аеорсхѕ')   # Cyrillic
 
 _DRESSES = { # name: what is done to the words of a piece; the second scan is expected to see through those of `_PLAIN`
@@ -93,7 +93,7 @@ _DRESSES = { # name: what is done to the words of a piece; the second scan is ex
 }
 _PLAIN = 'as it is', 'capitals', 'punctuation'
 
-# %% ../nbs/05_audit.ipynb #a255edc0
+# %% ../nbs/05_audit.ipynb #fc1643f2
 def canaries(
     texts:Sequence[str], # where they are planted, e.g. the requests; none takes a sentence of psi's own
     knowledge:Sequence[str], # some pieces of K
@@ -111,7 +111,7 @@ def canaries(
             out.append((dress, f'{text[:gap]} {wear(words[at:at + n + 2])} {text[gap:]}'))
     return out
 
-# %% ../nbs/05_audit.ipynb #1fdbc870
+# %% ../nbs/05_audit.ipynb #20517c8a
 def read_log(
     path:str|os.PathLike, # audit.jsonl
 ) -> list[dict]: # its lines; none where there is no such file
@@ -122,14 +122,14 @@ def read_log(
         except (ValueError, TypeError): raise DataError(f'{path} line {i}: is not a line that a guard wrote; the record was changed or damaged, so nothing can be said from it') from None
     return out
 
-# %% ../nbs/05_audit.ipynb #e57e9a01
+# %% ../nbs/05_audit.ipynb #72f9e008
 def _strings(v) -> Iterable[str]:
     "All text in a request"
     if isinstance(v, str): yield v
     elif isinstance(v, dict): yield from (s for k, w in v.items() if k != 'model' for s in _strings(w))
     elif isinstance(v, list): yield from (s for w in v for s in _strings(w))
 
-# %% ../nbs/05_audit.ipynb #c4bcd7db
+# %% ../nbs/05_audit.ipynb #801eb43f
 @dataclass
 class Audit:
     "What was found"
@@ -148,7 +148,7 @@ class Audit:
     @property
     def clean(self) -> bool: return not (self.unrecorded or self.leaks or self.personal or self.unseen)
 
-# %% ../nbs/05_audit.ipynb #54cdf7d7
+# %% ../nbs/05_audit.ipynb #7259169c
 def audit(
     rows:Sequence[dict], # the journal's calls to M_L, as `Journal.rows` gives them
     log:Sequence[dict], # what `read_log` gave
@@ -168,7 +168,7 @@ def audit(
     if out.pieces: _compare(out, names, asked, [q.words if q else 0 for q in found], guard, seed)
     return out
 
-# %% ../nbs/05_audit.ipynb #7517886f
+# %% ../nbs/05_audit.ipynb #7e2064e7
 def _text(piece) -> str: return piece if isinstance(piece, str) else piece.text
 
 def _compare(out:Audit, names:list[str], asked:list[str], words:list[int], guard:Guard, seed:int):
@@ -184,7 +184,7 @@ def _compare(out:Audit, names:list[str], asked:list[str], words:list[int], guard
         out.unseen[dress] += not any(q.rule == 'overlap' for q in guard.find(text)) or dress in _PLAIN and not b
     out.unseen = +out.unseen
 
-# %% ../nbs/05_audit.ipynb #eccfadae
+# %% ../nbs/05_audit.ipynb #8c3abe70
 @patch
 def _repr_markdown_(self:Audit) -> str:
     "The figures, and the verdict"
@@ -197,7 +197,7 @@ def _repr_markdown_(self:Audit) -> str:
     if self.leaks: rows['**what left**'] = few([f'{name} ({what})' for name, what in self.leaks])
     return '| | |\n|---|:--|\n' + '\n'.join(f'| {k} | {v} |' for k, v in {**rows, '**verdict**': self.verdict}.items())
 
-# %% ../nbs/05_audit.ipynb #41dc1571
+# %% ../nbs/05_audit.ipynb #daec1918
 @patch(as_prop=True)
 def verdict(self:Audit) -> str:
     "In one sentence"
@@ -208,14 +208,14 @@ def verdict(self:Audit) -> str:
     if not self.pieces: return 'clean; there was no private knowledge'
     return f'clean: no {self.n} words in a row of private knowledge have left' if self.planted else f'clean, but no piece of the knowledge has {self.n} words: nothing could be compared'
 
-# %% ../nbs/05_audit.ipynb #325f3228
+# %% ../nbs/05_audit.ipynb #416a76b3
 class Surfaced(NamedTuple):
     "Private knowledge in an instance"
     id:str    # of the instance
     words:int # in a row
     text:str  # the words; this is K, so mind where it is shown
 
-# %% ../nbs/05_audit.ipynb #21c82215
+# %% ../nbs/05_audit.ipynb #f4f14719
 def audit_data(
     instances:Iterable[Instance], # D_t
     guard:Guard, # knows K

@@ -6,7 +6,7 @@
 __all__ = ['POLICIES', 'WITHHELD', 'home', 'keep_home', 'Finding', 'read_terms', 'Guard', 'Cleared', 'Clearing', 'body_hash',
            'demand_cleared']
 
-# %% ../nbs/04_boundary.ipynb #74d0ea7b
+# %% ../nbs/04_boundary.ipynb #f7ab8d5a
 import hashlib, ipaddress, json, os, re, socket, time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ from .journal import Request
 from .lm import LM
 from .anonymize import Anonymizer
 
-# %% ../nbs/04_boundary.ipynb #16a6f37d
+# %% ../nbs/04_boundary.ipynb #b2f93682
 def home(
     url:str, # of an engine, e.g. 'http://localhost:8000/v1'
     trusted:Iterable[str]=(), # other addresses that may be given private knowledge: 'host' or 'host:port'
@@ -38,7 +38,7 @@ def home(
         raise BoundaryError(f'{url}: is not on this machine ({", ".join(found)}), and its model would be given private knowledge; use a model here, or list "{where.netloc}" as trusted')
     return url if where.scheme == 'https' else where._replace(netloc=f'[{found[0]}]:{port}' if ':' in found[0] else f'{found[0]}:{port}').geturl()
 
-# %% ../nbs/04_boundary.ipynb #33cde476
+# %% ../nbs/04_boundary.ipynb #2c12b439
 def keep_home(
     lm:LM, # M_g
     trusted:Iterable[str]=(), # as for `home`
@@ -52,7 +52,7 @@ def keep_home(
     lm.at_home = at_home
     return lm
 
-# %% ../nbs/04_boundary.ipynb #621ac32d
+# %% ../nbs/04_boundary.ipynb #614db613
 class Finding(NamedTuple):
     "A place in a text that breaks a rule"
     start:int # first character
@@ -62,7 +62,7 @@ class Finding(NamedTuple):
 
     def __str__(self): return f'{self.words} words in a row of private knowledge' if self.rule == 'overlap' else f'rule {self.rule}'
 
-# %% ../nbs/04_boundary.ipynb #659a9317
+# %% ../nbs/04_boundary.ipynb #b6b0c6a1
 def _term(term:str, i:int) -> str:
     "The folded letters of a term"
     if not len(x := letters(term).codes): raise ConfigError(f'terms {i}: has no letter or digit; a term is a word or a name')
@@ -72,7 +72,7 @@ def _pattern(pattern:str, i:int) -> re.Pattern:
     try: return re.compile(pattern)
     except re.error as e: raise ConfigError(f'patterns {i}: not a regular expression ({e}); correct it') from None
 
-# %% ../nbs/04_boundary.ipynb #a6a2a718
+# %% ../nbs/04_boundary.ipynb #a01c8475
 def read_terms(
     path:str|os.PathLike, # a text file, one term a line; empty lines and lines that begin with '#' are left out
 ) -> list[str]:
@@ -82,7 +82,7 @@ def read_terms(
     except UnicodeDecodeError as e: raise ConfigError(f'{path}: byte {e.start} is not UTF-8; save the file as UTF-8') from None
     return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
 
-# %% ../nbs/04_boundary.ipynb #47afd841
+# %% ../nbs/04_boundary.ipynb #065f31a1
 POLICIES = 'drop', 'redact', 'block'
 WITHHELD = '<WITHHELD>' # what stands where words were taken out
 
@@ -107,7 +107,7 @@ class Guard:
 
     def __repr__(self): return f'Guard(n={self.verbatim.n}, policy={self.policy!r}): {len(self.terms)} terms, {len(self.patterns)} patterns'
 
-# %% ../nbs/04_boundary.ipynb #077a4f2f
+# %% ../nbs/04_boundary.ipynb #88c68acc
 @patch
 def _index(self:Guard) -> Verbatim:
     "The runs of K"
@@ -125,7 +125,7 @@ def _words_of(text:str, x, term:str) -> Iterable[tuple[int, int]]:
         if at in starts and at + len(term) in starts: yield int(x.char[at]), int(x.char[at + len(term) - 1]) + 1
         at = folded.find(term, at + 1)
 
-# %% ../nbs/04_boundary.ipynb #b8cf9a88
+# %% ../nbs/04_boundary.ipynb #389eca34
 @patch
 def find(self:Guard,
     text:str, # any
@@ -138,7 +138,7 @@ def find(self:Guard,
     found += [Finding(m.start(), m.end(), f'patterns {i}') for i, p in enumerate(self.patterns, 1) for m in p.finditer(text) if m.end() > m.start()]
     return sorted(found)
 
-# %% ../nbs/04_boundary.ipynb #2e4ed5df
+# %% ../nbs/04_boundary.ipynb #af9c2ef8
 @dataclass(frozen=True)
 class Cleared(Instance):
     "An instance that a guard has cleared for M_L; it keeps the id of the one that it was made from"
@@ -148,7 +148,7 @@ class Cleared(Instance):
         if not isinstance(by, Guard): raise BoundaryError('a Cleared is made by Guard.clear alone')
         super().__post_init__()
 
-# %% ../nbs/04_boundary.ipynb #7c7049a8
+# %% ../nbs/04_boundary.ipynb #200f2fa4
 _FIELDS = 'instruction', 'input', 'output', 'instruction', 'output', 'input', 'instruction' # each followed by each other
 
 def _findings(guard:Guard, x:Instance) -> dict[str, list[Finding]]:
@@ -170,7 +170,7 @@ def _cut(text:str, findings:Iterable[Finding]) -> str:
         at = max(at, q.end)
     return out + text[at:]
 
-# %% ../nbs/04_boundary.ipynb #4e62402c
+# %% ../nbs/04_boundary.ipynb #968b6b3b
 @patch
 def objection(self:Guard,
     x:Instance, # any
@@ -185,13 +185,13 @@ def protect(self:Guard,
     "Treat texts as private knowledge as a whole if they repeat a run of it"
     self.verbatim.add([t for t in texts if t and self._index().find(t)])
 
-# %% ../nbs/04_boundary.ipynb #1dd7901f
+# %% ../nbs/04_boundary.ipynb #e157165f
 class Clearing(NamedTuple):
     "What came of clearing"
     instances:list[Cleared] # what M_L may see
     dropped:list[Dropped]   # what it may not, and why
 
-# %% ../nbs/04_boundary.ipynb #f5f4d027
+# %% ../nbs/04_boundary.ipynb #103dce13
 @patch
 def clear(self:Guard,
     instances:Iterable[Instance], # D_initial
@@ -211,7 +211,7 @@ def clear(self:Guard,
     if self.anonymizer: self.anonymizer.save()
     return Clearing(kept, dropped)
 
-# %% ../nbs/04_boundary.ipynb #1fe350fd
+# %% ../nbs/04_boundary.ipynb #fac0d3b4
 @patch
 def _cleared(self:Guard, x:Instance, found:dict[str, list[Finding]]) -> Cleared:
     "Without what was found, and without personal data"
@@ -221,7 +221,7 @@ def _cleared(self:Guard, x:Instance, found:dict[str, list[Finding]]) -> Cleared:
     if self.anonymizer: new = {f: self.anonymizer(text)[0] for f, text in new.items()}
     return Cleared(**new, origin=x.origin, id=x.id, by=self)
 
-# %% ../nbs/04_boundary.ipynb #1613eb76
+# %% ../nbs/04_boundary.ipynb #d3da8244
 def _texts(value, path=()) -> Iterable[tuple[tuple, str]]:
     "Every string in a request, and where it stands"
     if isinstance(value, str): yield path, value
@@ -238,7 +238,7 @@ def _with(value, changed:dict[tuple, str], path=()):
     if isinstance(value, list | tuple): return [_with(v, changed, (*path, i)) for i, v in enumerate(value)]
     return changed.get(path, value)
 
-# %% ../nbs/04_boundary.ipynb #30b56647
+# %% ../nbs/04_boundary.ipynb #b7d65a75
 @patch
 def _redacted(self:Guard, texts:list[tuple[tuple, str]], found:list[Finding]) -> dict[tuple, str]:
     "The strings that must change, and how"
@@ -249,7 +249,7 @@ def _redacted(self:Guard, texts:list[tuple[tuple, str]], found:list[Finding]) ->
         at += len(text) + 1
     return out
 
-# %% ../nbs/04_boundary.ipynb #5236b01f
+# %% ../nbs/04_boundary.ipynb #699122bc
 @patch
 def check(self:Guard,
     r:Request, # who asks
@@ -274,7 +274,7 @@ def check(self:Guard,
     if left := self.find('\n'.join(changed.get(path, t) for path, t in texts)): return None, f'withheld by the boundary: {left[0]}, even after redaction'
     return body, {'run': max((q.words for q in found), default=0), 'redacted': dict(taken)}
 
-# %% ../nbs/04_boundary.ipynb #5236e374
+# %% ../nbs/04_boundary.ipynb #59082d57
 def body_hash(
     body:dict, # of a request
 ) -> tuple[str, int]: # sha256 of it as JSON, and its bytes
@@ -282,7 +282,7 @@ def body_hash(
     raw = json.dumps(body, sort_keys=True, ensure_ascii=False).encode('utf-8', 'surrogatepass')
     return hashlib.sha256(raw).hexdigest(), len(raw)
 
-# %% ../nbs/04_boundary.ipynb #a1ac09ab
+# %% ../nbs/04_boundary.ipynb #9f61a6e1
 @patch
 def sent(self:Guard,
     key:str, # its name in the journal
@@ -300,7 +300,7 @@ def sent(self:Guard,
             finally: os.close(fd)
         except OSError as e: raise DataError(f'{self.log}: cannot be written ({e.strerror}), and nothing leaves without a record; make room, then run the same again') from None
 
-# %% ../nbs/04_boundary.ipynb #6b786b6e
+# %% ../nbs/04_boundary.ipynb #58a904f5
 @patch
 def watch(self:Guard,
     lm:LM, # M_L
@@ -310,7 +310,7 @@ def watch(self:Guard,
     lm.guard = self
     return lm
 
-# %% ../nbs/04_boundary.ipynb #622804e9
+# %% ../nbs/04_boundary.ipynb #214423f5
 def demand_cleared(
     lm:LM, # M_L
     records:Sequence, # what it is about to be shown

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['fold', 'Letters', 'letters', 'Run', 'Verbatim']
 
-# %% ../nbs/02_verbatim.ipynb #7e3f397e
+# %% ../nbs/02_verbatim.ipynb #b30c5c11
 import json, re, unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.basics import patch
 from .core import ConfigError
 
-# %% ../nbs/02_verbatim.ipynb #9db4b40d
+# %% ../nbs/02_verbatim.ipynb #0f0a9187
 @lru_cache(None)
 def _look_alikes() -> dict[str, str]:
     "Characters outside ASCII, and the ASCII letters that they can be taken for"
@@ -27,7 +27,7 @@ def _look_alikes() -> dict[str, str]:
         return next((s for x in like if further and len(x) == 1 and (s := plain(x, False))), '')   # by way of another look-alike
     return {c: s for c in table if len(c) == 1 and not c.isascii() and (s := plain(c))}
 
-# %% ../nbs/02_verbatim.ipynb #2cd68cd1
+# %% ../nbs/02_verbatim.ipynb #0e97b25f
 _NAMED = re.compile(r'(?:.* )?(?:LATIN (?:CAPITAL |SMALL |LETTER )+(?:CAPITAL )?|SYMBOL LETTER )([A-Z])(?: WITH .*)?')
 _SAME = str.maketrans({'0': 'o', '1': 'l', 'i': 'l', 'm': 'rn', 'w': 'vv'}) # alike in many typefaces
 
@@ -37,7 +37,7 @@ def _letter(c:str) -> str:
     if kind[0] not in 'LN' and kind != 'So': return ''
     return like.get(c) or like.get(c.upper()) or ((m := _NAMED.fullmatch(unicodedata.name(c, ''))) and m[1]) or ('' if kind == 'So' else c)
 
-# %% ../nbs/02_verbatim.ipynb #570090df
+# %% ../nbs/02_verbatim.ipynb #32f9225e
 def fold(
     c:str, # one character
 ) -> str:  # small letters and digits; '' for a space, a mark, punctuation
@@ -46,7 +46,7 @@ def fold(
     plain = ''.join((d if d.isalnum() else '') if d.isascii() else _letter(d) for d in unicodedata.normalize('NFKD', c))
     return plain.casefold().translate(_SAME)
 
-# %% ../nbs/02_verbatim.ipynb #7ffa6b8d
+# %% ../nbs/02_verbatim.ipynb #90d64c2a
 _GAP, _MARK, _LETTER, _WORD = 1, 2, 3, 4 # kinds of characters; the last is a word of its own
 _OWN = re.compile('(?:CJK|HIRAGANA|KATAKANA|HALFWIDTH KATAKANA|THAI|LAO|KHMER|MYANMAR) ') # names in the scripts without spaces
 
@@ -67,18 +67,27 @@ class _Characters:
                 self.n[p], self.at[p], self.used = len(s), self.used, self.used + len(s)
                 self.kind[p] = (_WORD if _OWN.match(unicodedata.name(c, '')) else _LETTER) if s else _MARK if kind[0] == 'M' or kind == 'Cf' else _GAP
 
-# %% ../nbs/02_verbatim.ipynb #d716a6dc
+# %% ../nbs/02_verbatim.ipynb #bfec0b31
 _characters = lru_cache(None)(_Characters)
-_LABEL = re.compile(r'^[ \t]*(?:#{2,}[ \t]*)?(?:\d+\.[ \t]*)?(?:Instruction|Input|Output):|<noinput>', re.M)
+_BEFORE = re.compile(r'[ \t]*(?:#{2,}[ \t]*)?(?:\d+\.[ \t]*)?') # what may stand between the beginning of a line and a label
 
-# %% ../nbs/02_verbatim.ipynb #d19ecd5b
+def _labels(text:str) -> Iterable[tuple[int, int]]:
+    "Where the labels of a list of instances stand"
+    for label in 'Instruction:', 'Input:', 'Output:', '<noinput>':
+        at = text.find(label)
+        while at >= 0:
+            line = text.rfind('\n', 0, at) + 1
+            if label[0] == '<' or _BEFORE.fullmatch(text, line, at): yield line if label[0] != '<' else at, at + len(label)
+            at = text.find(label, at + 1)
+
+# %% ../nbs/02_verbatim.ipynb #9ea31a57
 class Letters(NamedTuple):
     "A text without spaces, punctuation and disguise"
     codes:np.ndarray # (m,) folded letters
     char:np.ndarray  # (m,) which character of the text each came from
     word:np.ndarray  # (w,) where a word begins, in `codes`
 
-# %% ../nbs/02_verbatim.ipynb #4288b31e
+# %% ../nbs/02_verbatim.ipynb #15931845
 def letters(
     text:str, # any
 ) -> Letters:
@@ -86,7 +95,7 @@ def letters(
     t, points = _characters(), np.frombuffer(text.encode('utf-32-le', 'surrogatepass'), np.uint32)
     if not (kind := t.kind[points]).all(): t.learn(np.unique(points[kind == 0]).tolist()); kind = t.kind[points]
     n = t.n[points]
-    for m in _LABEL.finditer(text): kind[m.start():m.end()] = _GAP; n[m.start():m.end()] = 0
+    for a, b in _labels(text): kind[a:b] = _GAP; n[a:b] = 0
     seen = np.flatnonzero(kind != _MARK)
     before = np.concatenate([[_GAP], kind[seen][:-1]]) if len(seen) else kind[seen]
     starts = seen[(kind[seen] == _WORD) | (kind[seen] == _LETTER) & (before != _LETTER)]
@@ -94,7 +103,7 @@ def letters(
     first = np.cumsum(n, dtype=np.int32) - n
     return Letters(t.pool[t.at[points[char]] + np.arange(len(char), dtype=np.int32) - first[char]], char, first[starts])
 
-# %% ../nbs/02_verbatim.ipynb #9305e230
+# %% ../nbs/02_verbatim.ipynb #fe040b2e
 _B, _LOW, _LOOK, _LONG = 0x9e3779b97f4a7c15, np.uint64(0xfff), 16, 4000
 # the base; the bits that hold a length; letters of the first look; a run has at most so many letters: it is cut there
 
@@ -111,7 +120,7 @@ def _mix(h:np.ndarray) -> np.ndarray:
     for shift, factor in (30, 0xbf58476d1ce4e5b9), (27, 0x94d049bb133111eb), (31, 1): h ^= h >> np.uint64(shift); h *= np.uint64(factor)
     return h
 
-# %% ../nbs/02_verbatim.ipynb #273c92b5
+# %% ../nbs/02_verbatim.ipynb #1274581f
 class _Pieces:
     "The numbers of any pieces of a row of letters"
     def __init__(self, codes:np.ndarray):
@@ -123,7 +132,7 @@ class _Pieces:
     def every(self, l:int) -> np.ndarray: return _mix((self.sums[l:] - self.sums[:-l]) * self.inverse[:self.m + 1 - l])   # of l letters, from each letter on
     def of(self, start:np.ndarray, l) -> np.ndarray: return _mix((self.sums[start + l] - self.sums[start]) * self.inverse[start])
 
-# %% ../nbs/02_verbatim.ipynb #ec617e8e
+# %% ../nbs/02_verbatim.ipynb #f22dd21c
 class _Bloom:
     "Which numbers may be in a set: all that are, and few others"
     def __init__(self, h:np.ndarray):
@@ -139,7 +148,7 @@ class _Bloom:
         for k in 0, 1: at = list(self.places(h[p]))[k]; p = p[(self.bits[at >> 3] >> (at & 7).astype(np.uint8) & 1).astype(bool)]
         return p
 
-# %% ../nbs/02_verbatim.ipynb #f4c23a89
+# %% ../nbs/02_verbatim.ipynb #c92b8186
 class _Lengths:
     "First letters -> lengths of the runs that begin so"
     def __init__(self, pairs:np.ndarray): # sorted: the first letters' number in the upper 52 bits, a length in the lower 12
@@ -157,7 +166,7 @@ class _Lengths:
         same = found & ~_LOW == first[row]
         return row[same], (found[same] & _LOW).astype(np.int64)
 
-# %% ../nbs/02_verbatim.ipynb #48e489ce
+# %% ../nbs/02_verbatim.ipynb #cb6fd00f
 def _unique(parts:list[np.ndarray]) -> np.ndarray:
     "Sorted, each once"
     a = np.concatenate(parts); a.sort()
@@ -170,7 +179,7 @@ class _Table:
         self.may, sorted_pairs = _Bloom(self.whole), {look: _unique(p) for look, p in pairs.items()}
         self.looks = {look: (_Bloom(p), _Lengths(p)) for look, p in sorted_pairs.items()}
 
-    def search(self, pieces:_Pieces) -> list[tuple[int, int]]: # where, in letters, and how many letters
+    def search(self, pieces:_Pieces, word:np.ndarray, n:int) -> list[tuple[int, int]]: # where, in letters, and how many letters
         out = []
         for look, (may, lengths) in self.looks.items():
             if pieces.m < look: continue
@@ -182,17 +191,18 @@ class _Table:
             some = self.may(g)
             where = np.minimum(np.searchsorted(self.whole, g[some]), len(self.whole) - 1)
             some = some[self.whole[where] == g[some]]
+            if look < _LOOK: some = some[2*(np.searchsorted(word, start[some] + l[some]) - np.searchsorted(word, start[some])) >= n]
             out += zip(start[some].tolist(), l[some].tolist())
         return sorted(out)
 
-# %% ../nbs/02_verbatim.ipynb #c57a156b
+# %% ../nbs/02_verbatim.ipynb #e1b1758e
 class Run(NamedTuple):
     "A place that repeats a protected text"
     start:int # first character, in the text that was searched
     end:int   # one after the last
     words:int # how many words of the protected text, at least n
 
-# %% ../nbs/02_verbatim.ipynb #5b05bf24
+# %% ../nbs/02_verbatim.ipynb #60b3e18c
 class Verbatim:
     "Runs of n words of protected texts, to be found again in other texts"
     def __init__(self,
@@ -205,7 +215,7 @@ class Verbatim:
 
     def __repr__(self): return f'Verbatim: {self.runs} runs of {self.n} words'
 
-# %% ../nbs/02_verbatim.ipynb #e6bc0f19
+# %% ../nbs/02_verbatim.ipynb #d447eaa6
 @patch
 def add(self:Verbatim,
     texts:Iterable[str], # more that is protected; a text of fewer than n words has no run
@@ -217,7 +227,7 @@ def add(self:Verbatim,
         if size > 1 << 18: self._add(part); part, size = [], 0   # some at once: many short ones would cost more than few long ones
     self._add(part)
 
-# %% ../nbs/02_verbatim.ipynb #ae219325
+# %% ../nbs/02_verbatim.ipynb #486c6dec
 @patch
 def _add(self:Verbatim, texts:list[str]):
     "The numbers of their runs"
@@ -235,7 +245,7 @@ def _add(self:Verbatim, texts:list[str]):
         whole.append(pieces.of(start, length))
         self.runs += len(some); self._tables = self._tables[:1]
 
-# %% ../nbs/02_verbatim.ipynb #ca782baa
+# %% ../nbs/02_verbatim.ipynb #46f01f9c
 @patch
 def _ready(self:Verbatim) -> list[_Table]:
     "The tables: the first, and the one of what was added later"
@@ -244,7 +254,7 @@ def _ready(self:Verbatim) -> list[_Table]:
         elif len(self._tables) == 1 and self._fresh[1]: self._tables = [*self._tables, _Table(*self._fresh)]
         return self._tables
 
-# %% ../nbs/02_verbatim.ipynb #6823f746
+# %% ../nbs/02_verbatim.ipynb #9e0d5eba
 @patch
 def find(self:Verbatim,
     text:str, # any
@@ -252,7 +262,7 @@ def find(self:Verbatim,
     "Where a text repeats n words or more of what is protected"
     x, tables, out = letters(text), self._ready(), []
     pieces = _Pieces(x.codes)
-    hits = sorted({hit for t in tables for hit in t.search(pieces)})
+    hits = sorted({hit for t in tables for hit in t.search(pieces, x.word, self.n)})
     for start, l in hits:
         if out and start <= out[-1][1]: out[-1][1] = max(out[-1][1], start + l); out[-1][2].add(start)
         else: out.append([start, start + l, {start}])
