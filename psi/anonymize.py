@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'Found', 'find', 'Anonymizer']
 
-# %% ../nbs/03_anonymize.ipynb #93843f83
+# %% ../nbs/03_anonymize.ipynb #ed10c373
 import json, logging, os, re, tempfile, threading, unicodedata
 from bisect import bisect
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from .core import ConfigError, DataError, Private
 
-# %% ../nbs/03_anonymize.ipynb #f978d5e1
+# %% ../nbs/03_anonymize.ipynb #3356826f
 @dataclass(frozen=True)
 class Found:
     "Something personal in a text"
@@ -24,10 +24,10 @@ class Found:
     start:int # of its first character in the text
     end:int   # behind its last character
 
-# %% ../nbs/03_anonymize.ipynb #85c076e1
+# %% ../nbs/03_anonymize.ipynb #2ddf98bc
 KINDS = ('EMAIL', 'URL', 'IBAN', 'CARD', 'PHONE', 'BIRTH', 'KEY') # always looked for
 
-# %% ../nbs/03_anonymize.ipynb #9b212866
+# %% ../nbs/03_anonymize.ipynb #d4902b68
 @lru_cache(10_000)
 def _plain_char(c:str) -> str:
     "The ASCII character of which this one is a variant, '' for an invisible one, else itself"
@@ -39,19 +39,21 @@ def _plain_char(c:str) -> str:
     p = unicodedata.normalize('NFKC', c)
     return p if kind != 'No' and len(p) == 1 and p.isascii() else c
 
-# %% ../nbs/03_anonymize.ipynb #4e45e191
+# %% ../nbs/03_anonymize.ipynb #c67c53ae
+_FOREIGN = re.compile('[^\x00-\x7f]+')
+
 def _plain(
     text:str, # any
 ) -> tuple[str, list[int]|None]: # the twin, and where each of its characters stood; None where nothing moved
     "The text without disguises"
     if text.isascii(): return text, None
-    odd = {c: p for c in set(text) if c > '\x7f' and (p := _plain_char(c)) != c}
+    odd = {c: p for c in set(''.join(_FOREIGN.findall(text))) if (p := _plain_char(c)) != c}
     back = [i for i, c in enumerate(text) if odd.get(c) != ''] if '' in odd.values() else None
     if len(odd) > 20: return text.translate(str.maketrans(odd)), back
     for c, p in odd.items(): text = text.replace(c, p)
     return text, back
 
-# %% ../nbs/03_anonymize.ipynb #6b8fa4fb
+# %% ../nbs/03_anonymize.ipynb #76722273
 _NUMBERS = re.compile(r'[0-9][0-9 ()./-]{4,}[0-9]')
 _TOKEN = bytes(120 if chr(i) in 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_.-' else 32 for i in range(256))
 
@@ -71,7 +73,7 @@ class _Look:
     @cached_property
     def long(self) -> bool: return b'x'*20 in self.plain.encode('ascii', 'replace').translate(_TOKEN)
 
-# %% ../nbs/03_anonymize.ipynb #f2be25b0
+# %% ../nbs/03_anonymize.ipynb #ed462258
 _finders = {} # kind -> its function
 
 def _finds(kind:str):
@@ -79,7 +81,7 @@ def _finds(kind:str):
     def enter(f): _finders[kind] = f; return f
     return enter
 
-# %% ../nbs/03_anonymize.ipynb #c74370dc
+# %% ../nbs/03_anonymize.ipynb #1d6ceace
 _W = 'A-Za-z0-9\u00c0-\u1fff'  # letters and digits of the alphabets; Chinese or Japanese around an address is not part of it
 _DOMAIN = rf'(?:[{_W}](?:[{_W}-]{{0,61}}[{_W}])?\.){{1,8}}(?:xn--[a-z0-9-]{{1,59}}|[A-Za-z\u00c0-\u1fff]{{2,24}})'
 _AT_DOMAIN = re.compile('@' + _DOMAIN)
@@ -95,7 +97,7 @@ def _emails(look:_Look) -> Iterator[tuple[int, int]]:
         if name: yield m.start() - name.end(), m.end()
     if 'at)' in look.low or 'at]' in look.low: yield from (m.span() for m in _SPELT.finditer(text))
 
-# %% ../nbs/03_anonymize.ipynb #f14c4843
+# %% ../nbs/03_anonymize.ipynb #c6ebfdb3
 _URL_CHAR = r'''[^\s<>"'`{}|\\^\u2018-\u201f\u2e80-\u9fff\uac00-\ud7af]'''
 _AFTER_SCHEME, _SCHEME = re.compile('://' + _URL_CHAR + '{1,2000}'), re.compile('[a-z0-9+.-]{0,15}[a-z]', re.I)
 _BARE = re.compile(rf'(?<![{_W}.@/-])(?:www\.{_URL_CHAR}{{3,2000}}|(?:[{_W}-]{{1,63}}\.){{1,4}}(?:com|org|net|edu|gov|io|me|co|info|app|dev|ai|de|fr|uk|es|it|nl|ch|at|eu|us|ca|au|in|jp|cn|ru|br)/{_URL_CHAR}{{1,2000}})', re.I)
@@ -110,7 +112,7 @@ def _closed(text:str, start:int, end:int) -> int:
         n -= 1
     return start + n
 
-# %% ../nbs/03_anonymize.ipynb #6abbb5a0
+# %% ../nbs/03_anonymize.ipynb #e1ddb1c7
 @_finds('URL')
 def _urls(look:_Look) -> Iterator[tuple[int, int]]:
     "Addresses on the web"
@@ -121,7 +123,7 @@ def _urls(look:_Look) -> Iterator[tuple[int, int]]:
     if 'www.' in look.low or _BARE_SIGN.search(look.low):
         yield from ((m.start(), _closed(text, *m.span())) for m in _BARE.finditer(text))
 
-# %% ../nbs/03_anonymize.ipynb #d23c19fc
+# %% ../nbs/03_anonymize.ipynb #23eb61fb
 _IBAN = re.compile(r'(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?:(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?)(?![A-Z0-9])', re.I)
 _SAID_IBAN = re.compile(r'\b(?:iban|account|konto|compte|cuenta|conto)\b.{0,20}$', re.I | re.S)
 
@@ -138,7 +140,7 @@ def _ibans(look:_Look) -> Iterator[tuple[int, int]]:
         if ends: yield m.start(), ends[0]
         elif sum(c.isdigit() for c in m[0]) > 9 and _SAID_IBAN.search(text[max(0, m.start()-30):m.start()]): yield m.span()
 
-# %% ../nbs/03_anonymize.ipynb #db422324
+# %% ../nbs/03_anonymize.ipynb #267c0bf5
 _CARD = re.compile(r'(?<![\w.,])[2-6](?:[0-9]{12,18}|[0-9]{3}(?:([ -])[0-9]{4}(?:\1[0-9]{4}){2}(?:\1[0-9]{1,3})?|([ -])[0-9]{6}\2[0-9]{4,5}))(?![\w]|[.,][0-9])')
 _ISSUER = re.compile(r'4|5[1-5]|2[2-7]|3[4-9]|6(?:011|4|5|2)|5[06-9]|6')
 _SAID_CARD = re.compile(r'\b(?:card|visa|mastercard|amex|karte|kartennummer|carte|tarjeta|carta|cartão)\b.{0,30}$', re.I | re.S)
@@ -152,7 +154,7 @@ def _cards(look:_Look) -> Iterator[tuple[int, int]]:
         sure = _ISSUER.match(m[0]) and luhn.is_valid(re.sub('[ -]', '', m[0]))
         if sure or _SAID_CARD.search(text[max(0, m.start()-40):m.start()]): yield m.span()
 
-# %% ../nbs/03_anonymize.ipynb #8742b094
+# %% ../nbs/03_anonymize.ipynb #35b9e389
 _B, _E = r'(?<![\w.,$€£¥#=:/+*^-])', r'(?![\w]|[.,:/-][0-9]|[ ]?[*/=^%€$])'
 _PHONE = re.compile('|'.join((
     r'(?:(?<![\w+])|(?<=[0-9]{8}))\+ ?1[ .-]?(?:\([0-9]{3}\)|[0-9]{3})[ .-]{0,2}[0-9]{3}[ .-]?[0-9]{4}(?![0-9])',    # +1 202-555-0147
@@ -167,7 +169,7 @@ _PHONE = re.compile('|'.join((
     _B + r'\([1-9][0-9]{1,2}\)[ -]?[0-9]{3,5}[ -][0-9]{3,5}' + _E)))                       # (11) 91234-5678
 _DATE_LIKE = re.compile(r'[0-9]{1,2}([/-])[0-9]{1,2}\1[0-9]{2,4}(?![0-9])')
 
-# %% ../nbs/03_anonymize.ipynb #244ee606
+# %% ../nbs/03_anonymize.ipynb #2939b7a0
 _SAID_PHONE = re.compile(r'(?:\b(?:tele)?(?:phone|fone)s?(?: (?:number|no))?|\b(?:tel|telefon|telefono|teléfono|téléphone|tél|mobile?|móvil|celular|cell(?:phone)?|handy|handynummer|telefonnummer|rufnummer|call(?: (?:me|us|him|her|them))?(?: (?:at|on))?|dial|text (?:me|us) (?:at|on)|fax|whatsapp|hotline|sms)'
     r'|телефон|тел|номер|电话|手机|手机号|電話|電話番号|携帯|전화|전화번호|हमारा फोन|फोन|फ़ोन|هاتف|جوال|טלפון)(?:\b|(?<=[^\x00-\x7f]))[^0-9]{0,15}$', re.I)
 _DIGITS = re.compile(r'[0-9](?:[ ()./-]{0,2}[0-9]){5,14}(?![\w]|[.,][0-9])')
@@ -183,7 +185,7 @@ def _phones(look:_Look) -> Iterator[tuple[int, int]]:
             if (8 <= n <= 16 or n == 7 and m[0][0] == '5') and not _DATE_LIKE.match(m[0]): yield m.span()
         if _SAID_PHONE.search(look.low[max(0, s-40):s]) and (m := _DIGITS.search(text, s, e + 2)) and m.start() - s < 3 and not _DATE_LIKE.match(m[0]): yield m.span()
 
-# %% ../nbs/03_anonymize.ipynb #0d33a07e
+# %% ../nbs/03_anonymize.ipynb #c6d96eaf
 _MONTH = (r'(?:jan|feb|fév|mar|mär|mrz|mrt|apr|avr|abr|may|mai|mei|maj|jun|juin|jul|juil|aug|aoû|ago|sep|set|oct|okt|ott|out|nov|dec|dez|déc|dic|ene|gen|mag|giu|lug|sty|lut|kwi|cze|lip|sie|wrz|paź|lis|gru'
     r'|янв|фев|мар|апр|ма[йя]|июн|июл|авг|сен|окт|ноя|дек|oca|şub|nis|haz|tem|ağu|eyl|eki|kas|ara)[^\W\d_]{0,9}\.?')
 _DATE = re.compile(r'(?<!\d)(?:' + '|'.join((
@@ -192,11 +194,12 @@ _DATE = re.compile(r'(?<!\d)(?:' + '|'.join((
     r"\d{1,2}(?:st|nd|rd|th|er|\.|º|°)?(?:[ /-]| de | of | d')(?:de )?" + _MONTH + r"(?:(?:,? |[/-]| de | del | of |, )(?:[12]\d{3}|'?\d{2}))?")) +
     r')(?!\d)|\b' + _MONTH + r' (?:\d{1,2}(?:st|nd|rd|th)?(?!\d)(?:,? (?:of )?[12]\d{3})?|(?:of )?[12]\d{3})(?!\d)')
 
-# %% ../nbs/03_anonymize.ipynb #4a7c4176
+# %% ../nbs/03_anonymize.ipynb #714aaaa5
 _BORN_WORDS = ('born', 'birth', 'dob', 'd.o.b', 'bday', 'b-day', 'geb.', 'gebor', 'gebur', 'né ', 'née ', 'né(e)', 'naissance', 'nacid', 'nacim', 'nascid', 'nascim', 'nascit', 'nato ', 'nata ', 'cumplea',
     'urodz', 'ur. ', 'родил', 'рожд', 'doğum', 'doğdu', '出生', '生日', '生年月日', '생년월일', 'תאריך לידה', 'تاريخ الميلاد', 'जन्म')
 _BORN = re.compile(r'(?:(?<![^\W_])(?:' + '|'.join(re.escape(w) for w in _BORN_WORDS if ord(w[0]) < 256) + ')|' + '|'.join(re.escape(w) for w in _BORN_WORDS if ord(w[0]) > 255) + r'|birth)\.?(?:(?![12]\d{3}(?!\d))(?:[^\n.!?;]|\.(?! )|(?<=[^a-z][a-z]{2})\. )){0,60}$|\(b\. ?$')
 _BORN_SIGN = re.compile(r'b(?:orn|irth|-?day)|\(b\.|d\.?o\.?b|geb|na(?:c[ei]|sc|iss|t[oa] )|cumplea|urodz|ur\. ')
+_BORN_HINTS = 'born', 'birth', 'bday', 'b-day', '(b.', 'dob', 'd.o.b', 'geb', 'nac', 'nasc', 'naiss', 'nato ', 'nata ', 'cumplea', 'urodz', 'ur. ' # quicker to look for than the pattern
 _BORN_FOREIGN = ['生まれ', *(w for w in _BORN_WORDS if not w.isascii())]
 _BORN_AFTER = re.compile(r'\s?(?:出生|生まれ|생\b|に生ま)')
 
@@ -213,12 +216,12 @@ def _births(look:_Look) -> Iterator[tuple[int, int]]:
 
 def _born_signs(low:str) -> Iterator[int]:
     "Where a word for birth may stand: dates are looked for only near to one"
-    yield from (m.start() for m in _BORN_SIGN.finditer(low))
+    if any(w in low for w in _BORN_HINTS): yield from (m.start() for m in _BORN_SIGN.finditer(low))
     for w in _BORN_FOREIGN if not low.isascii() else ():
         at = low.find(w)
         while at >= 0: yield at; at = low.find(w, at + 1)
 
-# %% ../nbs/03_anonymize.ipynb #287f3967
+# %% ../nbs/03_anonymize.ipynb #4f48199b
 _PREFIXES = {'sk-': r'[\w-]{20,}', 'k_live_': r'\w{10,}', 'k_test_': r'\w{10,}', 'whsec_': r'\w{16,}', 'AKIA': '[A-Z0-9]{16}', 'ASIA': '[A-Z0-9]{16}', 'ghp_': r'\w{20,}', 'gho_': r'\w{20,}', 'ghu_': r'\w{20,}', 'ghs_': r'\w{20,}', 'ghr_': r'\w{20,}',
     'github_pat_': r'\w{20,}', 'glpat-': r'[\w-]{20,}', 'xoxb-': r'[\w-]{10,}', 'xoxp-': r'[\w-]{10,}', 'xoxa-': r'[\w-]{10,}', 'xoxr-': r'[\w-]{10,}', 'xoxs-': r'[\w-]{10,}', 'xapp-': r'[\w-]{10,}', 'AIza': r'[\w-]{30,}', 'ya29.': r'[\w-]{20,}', 'GOCSPX-': r'[\w-]{20,}',
     'hf_': '[A-Za-z0-9]{30,}', 'npm_': '[A-Za-z0-9]{30,}', 'pypi-': r'[\w-]{40,}', 'SG.': r'[\w-]{16,}\.[\w-]{16,}', 'gsk_': r'\w{30,}', 'xai-': r'\w{30,}', 'shpat_': r'\w{20,}', 'dop_v1_': r'\w{30,}', 'r8_': r'\w{30,}', 'eyJ': r'[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?'}
@@ -233,23 +236,34 @@ def _known_keys(look:_Look) -> Iterator[tuple[int, int]]:
     if 'PRIVATE KEY' in text: yield from (m.span() for m in _PEM.finditer(text))
     if 'bearer' in look.low or 'authorization' in look.low: yield from (m.span(1) for m in _BEARER.finditer(look.low) if re.search('[0-9]|[A-Z].*[a-z]|[a-z].*[A-Z]', text[m.start(1):m.end(1)]))
 
-# %% ../nbs/03_anonymize.ipynb #ab1de64a
+# %% ../nbs/03_anonymize.ipynb #f277e06d
 _SECRETS = ('passw', 'pwd', 'passphrase', 'passcode', 'secret', 'apikey', 'api_key', 'api-key', 'api key', 'access_key', 'access key', 'token', 'private_key', 'contraseña', 'passwort', 'kennwort', 'mot de passe', 'пароль', '密码', 'パスワード')
 _SAID_SECRET = re.compile('(?:' + '|'.join(_SECRETS) + r''')[\w-]{0,12}["'`\])]{0,2}\s{0,3}(?:=>|[:=]{1,3}|：|\bis:?|\blautet:?|是)\s{0,3}(?:["'`]([^\s"'`<>]{4,200})["'`]|([^\s"'`,;<>(){}\[\]][^\s"'`,;<>]{4,200}))''')
 _SECRET_SIGN = re.compile(r'p(?:ass[wpc]|wd|rivate_key)|secret|a(?:pi[ _-]?key|ccess[_ ]key)|token|kennw|mot de')
 _EMPTY = re.compile(r'(?:your|my[_-]|the[_-]|process\.|os\.|env\.|re[qs]\w*\.|self\.|this\.|config|settings|[$%]?\{|\$[a-z_(]|https?:|[\w.]+[(\[])|(?:string|password|passwd|secret|token|none|null|true|false|undefined|example|text|x+|[*.•_-]+|change_?me)$')
 
+_SECRET_HINTS = 'pass', 'pwd', 'secret', 'key', 'token', 'contraseña', 'kennw', 'mot de', 'пароль', '密码', 'パスワード'
+
+def _secret_signs(low:str) -> Iterator[int]:
+    "Where a name for a secret may begin"
+    yield from (m.start() for m in _SECRET_SIGN.finditer(low))
+    for w in [] if low.isascii() else [w for w in _SECRETS if not w.isascii()]:
+        at = low.find(w)
+        while at >= 0: yield at; at = low.find(w, at + 1)
+
 def _said_keys(look:_Look) -> Iterator[tuple[int, int]]:
     "What stands behind a name for a secret"
-    low = look.low
-    if not _SECRET_SIGN.search(low) and (low.isascii() or not any(w in low for w in _SECRETS)): return
-    for m in _SAID_SECRET.finditer(low):
+    low, done = look.low, 0
+    if not any(w in low for w in _SECRET_HINTS): return
+    for m in filter(None, (_SAID_SECRET.match(low, at) for at in sorted(_secret_signs(low)))):
+        if m.start() < done: continue
+        done = m.end()
         n = 1 if m[1] else 2
         value = look.plain[m.start(n):m.end(n)] if n == 1 else look.plain[m.start(n):m.end(n)].rstrip('.,;:)')
         odd = re.search(r'[0-9]|[!@#$%^&*~]', value) and not re.fullmatch(r'[0-9]{1,3}%?|[\w.]+\.[a-z]{2,4}', value)
         if len(value) > 3 and not _EMPTY.match(m[n]) and (odd or n == 1 and not re.fullmatch(r'[\w-]+[.:/][\w./:-]+', value)): yield m.start(n), m.start(n) + len(value)
 
-# %% ../nbs/03_anonymize.ipynb #6e5f1fdb
+# %% ../nbs/03_anonymize.ipynb #1949c753
 _RUN = re.compile(r'[A-Za-z0-9+/_-]{32,}={0,2}')
 _UUID, _DIGEST = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}', re.I), re.compile(r'(?:sha-?\d{0,3}|md5|digest|checksum|blake2\w?)\W{0,3}$', re.I)
 
@@ -261,7 +275,7 @@ def _chance(run:str) -> bool:
     some = run[:400]
     return -sum((p := some.count(c)/len(some))*log2(p) for c in set(some)) > 4.2 and len(re.findall('[0-9][A-Za-z]|[a-z][A-Z]|[A-Za-z][0-9]', some)) > len(some)/5
 
-# %% ../nbs/03_anonymize.ipynb #4c22c45f
+# %% ../nbs/03_anonymize.ipynb #ff6f79a2
 def _random_keys(look:_Look) -> Iterator[tuple[int, int]]:
     "Long strings that look like chance"
     text = look.plain
@@ -273,7 +287,7 @@ def _keys(look:_Look) -> Iterator[tuple[int, int]]:
     "Keys, tokens and passwords"
     for f in (_known_keys, _said_keys, _random_keys): yield from f(look)
 
-# %% ../nbs/03_anonymize.ipynb #ec9736d7
+# %% ../nbs/03_anonymize.ipynb #b9c69830
 _PLACEHOLDER = re.compile(r'<[A-Z]{1,20}(?:_[A-Z]{1,20}){0,3}_[1-9][0-9]{0,8}>')
 
 def _merged(spans:Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
@@ -286,7 +300,7 @@ def _merged(spans:Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
         else: out.append((s, e, kind)); longest = e - s
     return out
 
-# %% ../nbs/03_anonymize.ipynb #67833de7
+# %% ../nbs/03_anonymize.ipynb #be5bce4b
 def _minus(spans:list[tuple[int, int, str]], holes:list[tuple[int, int]]) -> Iterator[tuple[int, int, str]]:
     "What is left of spans outside of holes (both in order)"
     for s, e, kind in spans:
@@ -297,7 +311,7 @@ def _minus(spans:list[tuple[int, int, str]], holes:list[tuple[int, int]]) -> Ite
                 s = max(s, b)
         if s < e: yield s, e, kind
 
-# %% ../nbs/03_anonymize.ipynb #40c5cb2a
+# %% ../nbs/03_anonymize.ipynb #235401f4
 def find(
     text:str, # any
 ) -> list[Found]: # in order, without overlaps; positions are those of `text`, whatever it was disguised as
@@ -309,7 +323,7 @@ def find(
     spans = _minus(_merged(spans), [m.span() for m in _PLACEHOLDER.finditer(plain)])
     return [Found(kind, s, e) if back is None else Found(kind, back[s], back[e-1] + 1) for s, e, kind in spans]
 
-# %% ../nbs/03_anonymize.ipynb #89fea92b
+# %% ../nbs/03_anonymize.ipynb #759596d9
 def _same(
     kind:str,  # of a find
     value:str, # as it stands in a text
@@ -320,7 +334,7 @@ def _same(
     if kind == 'IBAN': return re.sub('[^A-Z0-9]', '', value.upper())
     return value if kind == 'KEY' else ' '.join(value.casefold().split())
 
-# %% ../nbs/03_anonymize.ipynb #2e95ae5b
+# %% ../nbs/03_anonymize.ipynb #d64aea34
 class Anonymizer(Private):
     "Puts placeholders where personal data stood; safe to share between threads"
     def __init__(self,
@@ -334,7 +348,7 @@ class Anonymizer(Private):
         if self.path: self._read()
         self._deep = _presidio(spacy_model, language, tuple(entities)) if spacy_model else None
 
-# %% ../nbs/03_anonymize.ipynb #e37fcdb0
+# %% ../nbs/03_anonymize.ipynb #60a2ee4f
 @patch
 def _placeholder(self:Anonymizer, kind:str, value:str) -> str:
     "The placeholder of a value, a new one where it has none"
@@ -345,7 +359,7 @@ def _placeholder(self:Anonymizer, kind:str, value:str) -> str:
             if (name := f'<{kind}_{n}>') not in self.mapping: self.mapping[name], self._known[key] = value, name
         return self._known[key]
 
-# %% ../nbs/03_anonymize.ipynb #004d5a40
+# %% ../nbs/03_anonymize.ipynb #a8b901e2
 @patch
 def _reserve(self:Anonymizer, text:str):
     "What looks like a placeholder and is not in the mapping stands for itself"
@@ -353,7 +367,7 @@ def _reserve(self:Anonymizer, text:str):
     with self._lock:
         for m in _PLACEHOLDER.finditer(text): self.mapping.setdefault(m[0], m[0])
 
-# %% ../nbs/03_anonymize.ipynb #d568485f
+# %% ../nbs/03_anonymize.ipynb #323c2657
 @patch
 def cut(self:Anonymizer,
     text:str,          # any
@@ -368,7 +382,7 @@ def cut(self:Anonymizer,
         at = f.end
     return ''.join(out) + text[at:], tuple(names)
 
-# %% ../nbs/03_anonymize.ipynb #07fff0c9
+# %% ../nbs/03_anonymize.ipynb #ffbc3f82
 @patch
 def __call__(self:Anonymizer,
     text:str,       # any
@@ -391,7 +405,7 @@ def _to_the_end_of_lines(text:str, found:list[Found]) -> list[Found]:
         out.append(Found(f.kind, f.start, end if end >= 0 else len(text)))
     return out
 
-# %% ../nbs/03_anonymize.ipynb #994369e7
+# %% ../nbs/03_anonymize.ipynb #d7b45945
 @patch
 def _found(self:Anonymizer, text:str, deep:bool) -> list[Found]:
     "What is always looked for, and what Presidio finds beside it"
@@ -407,7 +421,7 @@ def _trimmed(text:str, start:int, end:int) -> tuple[int, int]|None:
     words = list(re.finditer(r'\w', part))
     return (start + words[0].start(), start + words[-1].end()) if words else None
 
-# %% ../nbs/03_anonymize.ipynb #1803061e
+# %% ../nbs/03_anonymize.ipynb #fb73c2ac
 @patch
 def restore(self:Anonymizer,
     text:str, # with placeholders; those that were never given out stay
@@ -415,7 +429,7 @@ def restore(self:Anonymizer,
     "The text with what the placeholders stood for first"
     return _PLACEHOLDER.sub(lambda m: self.mapping.get(m[0], m[0]), text)
 
-# %% ../nbs/03_anonymize.ipynb #a13d379e
+# %% ../nbs/03_anonymize.ipynb #88f2c8f8
 @patch
 def save(self:Anonymizer):
     "Write the mapping, whole or not at all, for its owner's eyes; without a path there is nothing to do"
@@ -432,7 +446,7 @@ def save(self:Anonymizer):
     finally:
         if tmp and os.path.exists(tmp): os.unlink(tmp)
 
-# %% ../nbs/03_anonymize.ipynb #82ae9781
+# %% ../nbs/03_anonymize.ipynb #84f6a55f
 @patch
 def _read(self:Anonymizer):
     "Take up a mapping that was saved"
@@ -447,7 +461,7 @@ def _read(self:Anonymizer):
         kind = name[1:-1].rpartition('_')[0]
         if value != name: self._known[kind, _same(kind, value)] = name
 
-# %% ../nbs/03_anonymize.ipynb #b39256d4
+# %% ../nbs/03_anonymize.ipynb #96e33da4
 def _parts(text:str, most:int) -> Iterator[tuple[int, str]]: # where it starts, and it
     "A text in parts of at most so many characters, cut between words where that can be"
     start = 0
@@ -457,7 +471,7 @@ def _parts(text:str, most:int) -> Iterator[tuple[int, str]]: # where it starts, 
         start = end
     yield start, text[start:]
 
-# %% ../nbs/03_anonymize.ipynb #5fd07af9
+# %% ../nbs/03_anonymize.ipynb #e172aad4
 def _spacy(model:str): # the model
     "A spaCy model that is on this machine; it is never looked for elsewhere"
     import spacy
@@ -467,7 +481,7 @@ def _spacy(model:str): # the model
         raise ConfigError(f'spacy_model {model}: knows no names (it has {", ".join(nlp.pipe_names) or "no components"}); give one with a component `ner` or `entity_ruler`')
     return nlp
 
-# %% ../nbs/03_anonymize.ipynb #e02ce2bb
+# %% ../nbs/03_anonymize.ipynb #0d3aa40a
 def _presidio(model:str, language:str, entities:tuple[str, ...]): # a function from a text to spans (start, end, entity)
     "Presidio, with what is on this machine"
     try:
@@ -489,7 +503,7 @@ def _presidio(model:str, language:str, entities:tuple[str, ...]): # a function f
     return lambda text: _everywhere(text, [(at + r.start, at + r.end, r.entity_type) for at, part in _parts(re.sub('[\ud800-\udfff]', '?', text), min(nlp.max_length, 50_000))
                                            for r in analyzer.analyze(part, language, list(entities))])
 
-# %% ../nbs/03_anonymize.ipynb #7627f8a8
+# %% ../nbs/03_anonymize.ipynb #717a10b6
 def _everywhere(text:str, spans:list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     "The spans, and each person's name wherever else it stands"
     names = {text[t[0]:t[1]] for s, e, kind in spans if kind == 'PERSON' and (t := _trimmed(text, s, e))}

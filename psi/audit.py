@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plain_words', 'Plain', 'longest_runs', 'canaries', 'read_log', 'Audit', 'audit', 'Surfaced', 'audit_data']
 
-# %% ../nbs/05_audit.ipynb #80dbaa41
+# %% ../nbs/05_audit.ipynb #cf04fb62
 import json, os, random, re, unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,17 +15,21 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from .anonymize import find
-from .boundary import Guard, body_hash
+from .boundary import Guard, body_hash, request_texts
 from .core import DataError, Instance
 
-# %% ../nbs/05_audit.ipynb #b15bb887
+# %% ../nbs/05_audit.ipynb #9a030f89
+_OWN = '\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff' # Thai, Lao, Burmese, Khmer, kana, Han
+_WORD = re.compile(f'[{_OWN}]|[^\\W_{_OWN}]+')
+
+# %% ../nbs/05_audit.ipynb #8e5630ca
 def plain_words(
     text:str, # any
 ) -> list[str]: # letters and digits, in lower case
-    "The words of a text, the simple way"
-    return re.findall(r'[^\W_]+', unicodedata.normalize('NFKC', text).casefold())
+    "The words of a text, the simple way; in scripts without spaces, each character is one"
+    return _WORD.findall(unicodedata.normalize('NFKC', text).upper().casefold())
 
-# %% ../nbs/05_audit.ipynb #5946b4ec
+# %% ../nbs/05_audit.ipynb #f346f479
 class Plain:
     "Private knowledge as rows of words"
     def __init__(self,
@@ -39,7 +43,7 @@ class Plain:
         if k not in self._sorted: self._sorted = {k: np.sort(_runs(self.rows, k)[1])}   # one at a time: they are large
         return self._sorted[k]
 
-# %% ../nbs/05_audit.ipynb #09930050
+# %% ../nbs/05_audit.ipynb #f0a438d8
 def _rows(texts:Iterable[Iterable[int]]) -> tuple[np.ndarray, np.ndarray]:
     "Rows of numbers in one, with a 0 after each; and where each ends"
     parts, zero = [np.zeros(0, np.uint32)], np.zeros(1, np.uint32)
@@ -57,14 +61,14 @@ def _runs(rows:np.ndarray, k:int) -> tuple[np.ndarray, np.ndarray]:
     at = np.flatnonzero(whole)
     return at, h[at]
 
-# %% ../nbs/05_audit.ipynb #c481fd6d
+# %% ../nbs/05_audit.ipynb #96fcdbf1
 def _hits(plain:Plain, rows:np.ndarray, k:int) -> np.ndarray:
     "Where a run of k words begins that K has, too"
     (at, h), there = _runs(rows, k), plain.runs(k)
     if not len(at) or not len(there): return at[:0]
     return at[there[np.minimum(np.searchsorted(there, h), len(there) - 1)] == h]
 
-# %% ../nbs/05_audit.ipynb #e9d69bc9
+# %% ../nbs/05_audit.ipynb #a43b5d9e
 def longest_runs(
     texts:Sequence[str], # to be looked at
     plain:Plain, # K
@@ -80,7 +84,7 @@ def longest_runs(
         longest += here; batches.append(rows)
     return longest, max(longest, default=0) or next((k for k in range(n - 1, 0, -1) if any(len(_hits(plain, rows, k)) for rows in batches)), 0)
 
-# %% ../nbs/05_audit.ipynb #00a647a8
+# %% ../nbs/05_audit.ipynb #86cbe782
 _ALIKE = str.maketrans('aeopcxs', 'аеорсхѕ')   # Cyrillic
 
 _DRESSES = { # name: what is done to the words of a piece; the second scan is expected to see through those of `_PLAIN`
@@ -93,49 +97,49 @@ _DRESSES = { # name: what is done to the words of a piece; the second scan is ex
 }
 _PLAIN = 'as it is', 'capitals', 'punctuation'
 
-# %% ../nbs/05_audit.ipynb #fc1643f2
+# %% ../nbs/05_audit.ipynb #7b0817c3
 def canaries(
     texts:Sequence[str], # where they are planted, e.g. the requests; none takes a sentence of psi's own
     knowledge:Sequence[str], # some pieces of K
     n:int=8, # words in a row that must be found
     each:int=5, # of each dress
     seed:int=0, # of the random choices
-) -> list[tuple[str, str]]: # a dress, and a text with a piece of K in it; none where no piece has n words
+) -> list[tuple[str, str]]: # a dress, and a text with n words of K in it, or a few more; none where no piece has n words
     "Texts with pieces of K planted in them"
-    rng, out = random.Random(seed), []
-    pieces = [words for t in knowledge if len(words := t.split()) >= n + 2]
+    rng, out, pieces = random.Random(seed), [], []
+    for t in (unicodedata.normalize('NFKC', t) for t in knowledge):
+        words = list(_WORD.finditer(t))
+        if len(words) >= n and not re.search('Instruction:|Input:|Output:|<noinput>', t): pieces.append((t, words))   # labels would be skipped at the beginning of a line only
     for dress, wear in _DRESSES.items():
         for _ in range(each if pieces else 0):
-            words, text = rng.choice(pieces), rng.choice(texts) if texts else 'Please answer the question below. Thank you.'
-            at, gap = rng.randrange(len(words) - n - 1), rng.choice([m.start() for m in re.finditer(r'\s', text)] or [len(text)])
-            out.append((dress, f'{text[:gap]} {wear(words[at:at + n + 2])} {text[gap:]}'))
+            (t, words), text = rng.choice(pieces), rng.choice(texts) if texts else 'Please answer the question below. Thank you.'
+            at, gap = rng.randrange(max(len(words) - n - 1, 1)), rng.choice([m.start() for m in re.finditer(r'\s', text)] or [len(text)])
+            out.append((dress, f'{text[:gap]} {wear(t[words[at].start():words[min(at + n + 2, len(words)) - 1].end()].split())} {text[gap:]}'))
     return out
 
-# %% ../nbs/05_audit.ipynb #20517c8a
+# %% ../nbs/05_audit.ipynb #ff4e2165
 def read_log(
     path:str|os.PathLike, # audit.jsonl
 ) -> list[dict]: # its lines; none where there is no such file
     "What the guard put on record"
-    out = []
-    for i, line in enumerate(Path(path).read_bytes().splitlines(), 1) if Path(path).exists() else ():
-        try: out.append({'key': '', 'hash': '', 'redacted': {}} | json.loads(line))
-        except (ValueError, TypeError): raise DataError(f'{path} line {i}: is not a line that a guard wrote; the record was changed or damaged, so nothing can be said from it') from None
+    out, raw = [], Path(path).read_bytes() if Path(path).exists() else b''
+    for i, line in enumerate(raw.split(b'\n')[:-1], 1):   # what a kill has cut is not a line, and its request did not leave
+        if not line or line[-1:] != b'}': continue
+        try:
+            row = json.loads(line)
+            if isinstance(row['key'], str) and isinstance(row['hash'], str) and isinstance(row['redacted'], dict) and all(isinstance(v, int) for v in row['redacted'].values()): out.append(row); continue
+        except (ValueError, TypeError, KeyError): "told below"
+        raise DataError(f'{path} line {i}: is not a line that a guard wrote; the record was changed or damaged, so nothing can be said from it')
     return out
 
-# %% ../nbs/05_audit.ipynb #72f9e008
-def _strings(v) -> Iterable[str]:
-    "All text in a request"
-    if isinstance(v, str): yield v
-    elif isinstance(v, dict): yield from (s for k, w in v.items() if k != 'model' for s in _strings(w))
-    elif isinstance(v, list): yield from (s for w in v for s in _strings(w))
-
-# %% ../nbs/05_audit.ipynb #801eb43f
+# %% ../nbs/05_audit.ipynb #bfd71925
 @dataclass
 class Audit:
     "What was found"
     n:int=8          # words in a row that may not leave
     pieces:int=0     # of K that were compared
-    requests:int=0   # that left for M_L and were answered
+    requests:int=0   # that M_L has answered
+    unanswered:int=0 # that are on record and were not answered, or not before psi was stopped; what they said is not known
     size:int=0       # of all of them, bytes
     unrecorded:list[str]=field(default_factory=list) # requests that no guard has put on record, by stage and index
     leaks:list[tuple[str, str]]=field(default_factory=list) # requests that break a rule, and which
@@ -148,7 +152,7 @@ class Audit:
     @property
     def clean(self) -> bool: return not (self.unrecorded or self.leaks or self.personal or self.unseen)
 
-# %% ../nbs/05_audit.ipynb #7259169c
+# %% ../nbs/05_audit.ipynb #f0d8bd9d
 def audit(
     rows:Sequence[dict], # the journal's calls to M_L, as `Journal.rows` gives them
     log:Sequence[dict], # what `read_log` gave
@@ -157,23 +161,24 @@ def audit(
     seed:int=0, # of the canaries
 ) -> Audit:
     "Look at everything that left for M_L"
-    asked, names = ['\n'.join(_strings(r['request'])) for r in rows], [f'{r["stage"] or "request"} {r["index"]}' for r in rows]
+    asked, names = ['\n'.join(t for _, t in request_texts(r['request'])) for r in rows], [f'{r["stage"] or "request"} {r["index"]}' for r in rows]
     hashes, recorded = [body_hash(r['request']) for r in rows], {(r['key'], r['hash']) for r in log}
     out = Audit(guard.verbatim.n, len(guard.knowledge), len(rows), sum(size for _, size in hashes))
+    out.unanswered = len({r['key'] for r in log} - {r['key'] for r in rows})
     out.unrecorded = [name for name, r, (h, _) in zip(names, rows, hashes) if (r['key'], h) not in recorded]
-    for r in log: out.redacted.update(r['redacted'])
+    for r in {r['key']: r for r in log}.values(): out.redacted.update(r['redacted'])
     if anonymized: out.personal = [name for name, t in zip(names, asked) if find(t)]
     found = [max(guard.find(t), key=lambda q: q.words, default=None) for t in asked]
     out.leaks = [(name, str(q)) for name, q in zip(names, found) if q]
-    if out.pieces: _compare(out, names, asked, [q.words if q else 0 for q in found], guard, seed)
+    if out.pieces and guard.verbatim.runs: _compare(out, names, asked, [q.words if q else 0 for q in found], guard, seed)
     return out
 
-# %% ../nbs/05_audit.ipynb #7e2064e7
+# %% ../nbs/05_audit.ipynb #8edf9fc6
 def _text(piece) -> str: return piece if isinstance(piece, str) else piece.text
 
 def _compare(out:Audit, names:list[str], asked:list[str], words:list[int], guard:Guard, seed:int):
     "The second scan, and the canaries through both"
-    K, n = guard.knowledge, out.n
+    K, n = guard.knowledge, out.n   # what the guard adds at the borders of pieces is not in the second scan
     some = [_text(K[i]) for i in random.Random(seed).sample(range(len(K)), min(200, len(K)))]
     planted, plain = canaries(asked, some, n, seed=seed), Plain(map(_text, K))
     again, longest = longest_runs(asked, plain, n)
@@ -184,20 +189,22 @@ def _compare(out:Audit, names:list[str], asked:list[str], words:list[int], guard
         out.unseen[dress] += not any(q.rule == 'overlap' for q in guard.find(text)) or dress in _PLAIN and not b
     out.unseen = +out.unseen
 
-# %% ../nbs/05_audit.ipynb #8c3abe70
+# %% ../nbs/05_audit.ipynb #cbd56239
 @patch
 def _repr_markdown_(self:Audit) -> str:
     "The figures, and the verdict"
     few = lambda names: ', '.join(names[:5]) + f' and {len(names) - 5} more'*(len(names) > 5)
-    rows = {'requests that left': f'{self.requests:,} ({self.size:,} bytes)', 'on record': f'{self.requests - len(self.unrecorded):,}' + (f'; not: {few(self.unrecorded)}' if self.unrecorded else '')}
-    if self.pieces:
-        rows |= {'pieces of knowledge': f'{self.pieces:,}', 'longest run shared with it': f'{self.longest} words (limit {self.n})',
+    rows = {'requests that were answered': f'{self.requests:,} ({self.size:,} bytes)', 'of them on record': f'{self.requests - len(self.unrecorded):,}' + (f'; not: {few(self.unrecorded)}' if self.unrecorded else '')}
+    if self.unanswered: rows |= {'on record without an answer': f'{self.unanswered:,}'}
+    if self.pieces: rows |= {'pieces of knowledge': f'{self.pieces:,}'}
+    if self.planted:
+        rows |= {'longest run shared with it': f'{self.longest} words (limit {self.n})',
                  'canaries found': f'{self.planted.total() - self.unseen.total()} of {self.planted.total()}' + (f'; missed: {few(list(self.unseen))}' if self.unseen else '')}
     rows |= {'replaced before': ', '.join(f'{k} {v}' for k, v in self.redacted.most_common()) or 'nothing', 'with personal data': few(self.personal) or 'none'}
     if self.leaks: rows['**what left**'] = few([f'{name} ({what})' for name, what in self.leaks])
     return '| | |\n|---|:--|\n' + '\n'.join(f'| {k} | {v} |' for k, v in {**rows, '**verdict**': self.verdict}.items())
 
-# %% ../nbs/05_audit.ipynb #daec1918
+# %% ../nbs/05_audit.ipynb #98c52c2f
 @patch(as_prop=True)
 def verdict(self:Audit) -> str:
     "In one sentence"
@@ -206,16 +213,17 @@ def verdict(self:Audit) -> str:
     if self.unseen: return '**NOT CERTAIN**: the scan missed canaries'
     if self.personal: return f'**NOT CLEAN**: personal data left in {len(self.personal)} requests'
     if not self.pieces: return 'clean; there was no private knowledge'
-    return f'clean: no {self.n} words in a row of private knowledge have left' if self.planted else f'clean, but no piece of the knowledge has {self.n} words: nothing could be compared'
+    if not self.planted: return f'clean, but the knowledge has no run of {self.n} words that could be planted: only terms and patterns were compared'
+    return f'clean: no {self.n} words in a row of private knowledge have left'
 
-# %% ../nbs/05_audit.ipynb #416a76b3
+# %% ../nbs/05_audit.ipynb #6345cf4a
 class Surfaced(NamedTuple):
     "Private knowledge in an instance"
     id:str    # of the instance
     words:int # in a row
     text:str  # the words; this is K, so mind where it is shown
 
-# %% ../nbs/05_audit.ipynb #f4f14719
+# %% ../nbs/05_audit.ipynb #9d962a0b
 def audit_data(
     instances:Iterable[Instance], # D_t
     guard:Guard, # knows K

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from .boundary import Guard
 from .core import ConfigError
 try: import tomllib
 except ImportError: import tomli as tomllib   # Python 3.10
@@ -77,8 +78,15 @@ class KnowledgeConfig(_Table):
     source:str = Field('', description='a file (.txt, .md, .jsonl, .csv, ...) or a folder of such; "" for none')
     columns:list[str] = Field(default_factory=list, description='of JSONL and CSV; none takes all')
     words:int = Field(200, ge=8, description='words of a piece, at the most')
-    overlap:int = Field(40, ge=0, description='words that a piece shares with the one before it')
+    overlap:int = Field(40, ge=0, description='words that a piece shares with the one before it: boundary.n or more, and less than it has')
     pieces:int = Field(1, ge=1, description='pieces in each request')
+
+    @field_validator('overlap')
+    @classmethod
+    def _is_less(cls, overlap, info):
+        if overlap >= info.data.get('words', overlap + 1): raise ValueError(f'it must be less than words, which is {info.data["words"]}')
+        return overlap
+
     choose:Literal['random', 'relevant'] = Field('random', description='"random" pieces, or "relevant" to the seeds in the request (by cluster.embedder)')
 
 class BoundaryConfig(_Table):
@@ -91,6 +99,19 @@ class BoundaryConfig(_Table):
     patterns:list[str] = Field(default_factory=list, description='regular expressions of what may not leave')
     data:bool = Field(False, description='drop instances of the final dataset in which something of this surfaces')
     trusted:list[str] = Field(default_factory=list, description='addresses besides this machine that may be given K: "host" or "host:port"')
+
+    @field_validator('patterns')
+    @classmethod
+    def _can_be_compiled(cls, patterns):
+        try: Guard(patterns=patterns)
+        except ConfigError as e: raise ValueError(str(e)) from None
+        return patterns
+
+    @field_validator('spacy_model')
+    @classmethod
+    def _is_used(cls, model, info):
+        if model and info.data.get('anonymize') is False: raise ValueError('it is not used with anonymize = false; leave one of the two out')
+        return model
 
 # %% ../nbs/13_config.ipynb #cbeccb3d
 class Config(_Table):
@@ -134,7 +155,8 @@ def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
         known = list(_fields_of(loc[:-1]))
         near = get_close_matches(str(loc[-1]), known, 1)
         return ConfigError(f'{where(loc)}: unknown setting {key}; ' + (f'did you mean {near[0]}? ' if near else '') + f'allowed: {", ".join(known)}')
-    return ConfigError(f'{where(loc)}: {key} is {x["input"]!r}; {x["msg"][0].lower() + x["msg"][1:]}')
+    value = 'not what it should be' if key.startswith(('boundary.terms', 'boundary.patterns')) else repr(x['input'])   # these may be secrets
+    return ConfigError(f'{where(loc)}: {key} is {value}; {x["msg"][0].lower() + x["msg"][1:]}')
 
 # %% ../nbs/13_config.ipynb #895d42b7
 def _put(d:dict, assignment:str):

@@ -32,6 +32,7 @@ def task_request(
     pieces:int=1,   # of K that it shows
 ) -> tuple[Request, Origin]: # and what it shows, for the instances that come of it
     "Request i for a list of tasks (Eq. 1 and 4)"
+    if knowledge and not lm.at_home: keep_home(lm)
     if examples > len(seeds): raise ConfigError(f'{examples} examples a request, but only {len(seeds)} seeds; lower examples or add seeds')
     rng = generator(seed, stage, i)
     shown = rng.sample(list(seeds), examples)
@@ -126,7 +127,6 @@ def expand(
     guard:Guard|None=None, # with the policy 'drop', what may not leave is dropped here already, so that n are left that may
 ) -> Generated: # D_initial and what was dropped on the way
     "The first expansion of the seeds by the small model (Eq. 1)"
-    if knowledge and not lm.at_home: keep_home(lm)
     have = {(x.instruction, x.input) for x in seeds}
     def judge(x):
         if (x.instruction, x.input) in have: return Dropped('duplicate', instance=x, origin=x.origin)

@@ -8,7 +8,7 @@ __all__ = ['BLOCKED', 'quality', 'generate']
 # %% ../nbs/10_generate.ipynb #6cc75e94
 import re, string
 from collections.abc import Sequence
-from .boundary import Guard, keep_home
+from .boundary import Guard
 from .core import Instance, Principle, Dropped
 from .diversity import DiversityFilter
 from .expand import Generated, collect, task_request
@@ -48,7 +48,6 @@ def generate(
     guard:Guard|None=None, # drops instances in which K surfaces, for data that is to be published
 ) -> Generated: # D_t, and everything that was dropped
     "The dataset, written by the small model under the principles (Eq. 4)"
-    if knowledge and not lm.at_home: keep_home(lm)
     similar, pool = DiversityFilter(threshold, [x.instruction for x in seeds]), list(seeds)
     def judge(x):
         if why := quality(x): return Dropped(*why, instance=x, origin=x.origin)

@@ -30,9 +30,15 @@ class Request:
     schema:dict|None=None # JSON schema that the engine is asked to keep to; None for plain text
 
     def __post_init__(self):
-        for text in (self.prompt, *(text for _, text in self.turns)):
+        for text in (self.prompt, *(text for _, text in self.turns), *self.stop):
             if isinstance(text, Private): raise BoundaryError(f'{self.stage or "request"}: {text} was given as a prompt; knowledge goes to M_g alone, by `knowledge=` of `expand` and `generate`')
             if not isinstance(text, str): raise ConfigError(f'{self.stage or "request"}: a prompt of type {type(text).__name__}; text is needed')
+        if self.schema is not None: _sayable(self.schema, self.stage)
+
+def _sayable(value, stage:str):
+    "`BoundaryError` if there is private knowledge in a schema"
+    if isinstance(value, Private): raise BoundaryError(f'{stage or "request"}: {value} was given in a schema; knowledge goes to M_g alone, by `knowledge=` of `expand` and `generate`')
+    for v in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (): _sayable(v, stage)
 
 # %% ../nbs/01_journal.ipynb #b926d6c0
 @dataclass(frozen=True)

@@ -176,7 +176,9 @@ class _Lines:
 
 # %% ../nbs/03_knowledge.ipynb #a645be86
 def _record(file:_File, d:dict) -> str: return _render((c, d[c]) for c in file.columns or d)
-def _listed(names:Iterable[str]) -> str: return ', '.join(str(n)[:40] for n in list(names)[:20]) or 'none'
+def _listed(names:Iterable[str]) -> str:
+    "Names of columns; what is too long for one may be the first row of a table that has none"
+    return ', '.join(str(n) if len(str(n)) <= 30 and len(str(n).split()) <= 3 else f'column {i}' for i, n in enumerate(list(names)[:20], 1)) or 'none'
 
 def _choose(file:_File, row:list[str], columns:tuple[str, ...], line:int):
     "Take the names of a table's columns from its first row"

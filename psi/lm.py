@@ -244,10 +244,11 @@ def _verdict(e:Exception, lm:LM, url:str, key:str) -> _Verdict:
     if isinstance(e, openai.APIStatusError): return _status(e, lm, url, key)
     if isinstance(e, asyncio.TimeoutError) or isinstance(e, openai.APITimeoutError) and 'Connect' not in type(e.__cause__).__name__:   # a refused connection comes as a time-out, too
         return _Verdict(f'no answer in {lm.timeout:g} s')
-    if isinstance(e, openai.APIConnectionError): return _Verdict(_said(e, key), lost=True)
+    if isinstance(e, openai.APIConnectionError): return _Verdict('no connection' if lm.at_home else _said(e, key), lost=True)
     if isinstance(e, _NoAnswer): return _Verdict(str(e), usage=e.usage)
-    if isinstance(e, (ValueError, openai.OpenAIError)): return _Verdict(f'not readable ({_said(e, key)})')
-    raise e
+    if isinstance(e, (ValueError, openai.OpenAIError)): return _Verdict(f'not readable ({type(e).__name__ if lm.at_home else _said(e, key)})')
+    if not isinstance(e, OSError) and type(e).__module__.partition('.')[0] not in ('aiohttp', 'httpx', 'httpx2', 'httpcore', 'httpcore2'): raise e   # e.g. a malformed answer
+    return _Verdict(type(e).__name__ if lm.at_home else _said(e, key), lost=True)
 
 # %% ../nbs/02_lm.ipynb #04bc9c7e
 def _reply(text:str, seconds:float, attempts:int) -> Reply:
@@ -255,12 +256,14 @@ def _reply(text:str, seconds:float, attempts:int) -> Reply:
     got = json.loads(text)
     if not isinstance(got, dict): raise _NoAnswer('not an object')
     u, choices = got.get('usage'), got.get('choices')
-    if not isinstance(u, dict): u = {}
+    u = {k: v for k, v in u.items() if isinstance(v, dict | int)} if isinstance(u, dict) else {}
+    details = u.get('prompt_tokens_details')
     if not isinstance(choices, list) or not choices or not isinstance(c := choices[0], dict): raise _NoAnswer('no choices', u)
     text = c['message'].get('content') if isinstance(c.get('message'), dict) else c.get('text')
     if not isinstance(text, str): raise _NoAnswer('no text', u)
-    return Reply(text, c.get('finish_reason') or 'stop', u.get('prompt_tokens'), u.get('completion_tokens'), (u.get('prompt_tokens_details') or {}).get('cached_tokens'),
-                 round(seconds, 3), attempts, got.get('model') or '')
+    text = text.encode('utf-8', 'replace').decode()   # half characters are none
+    return Reply(text, str(c.get('finish_reason') or 'stop'), u.get('prompt_tokens'), u.get('completion_tokens'), details.get('cached_tokens') if isinstance(details, dict) else None,
+                 round(seconds, 3), attempts, str(got.get('model') or ''))
 
 # %% ../nbs/02_lm.ipynb #c7f4a33f
 def _opened(lm:LM) -> tuple:

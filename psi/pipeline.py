@@ -22,7 +22,7 @@ from .journal import Journal
 from .knowledge import Knowledge
 from .lm import LM
 from .local import WEIGHTS, local_lm
-from .prompts import LEARNED, learned_principles
+from .prompts import LEARNED, learned_principles, reflect_prompt, summarize_prompt
 from .expand import expand, waterfall, waterfall_table
 from .reflect import reflect, principles_table
 from .cluster import Clustering, cluster, embed
@@ -110,12 +110,19 @@ def make_knowledge(
 def make_guard(
     config:Config, # of a run
     K:Knowledge|None, # its private knowledge
-    folder:Path|None=None, # where it keeps its record and the placeholders; None keeps none
+    folder:Path|None=None, # where it keeps its record and the placeholders; None keeps no record and replaces nothing
 ) -> Guard:
     "The guard that a config describes"
     b = config.boundary
-    personal = Anonymizer(folder and folder/'placeholders.json', b.spacy_model or None) if b.anonymize else False
-    return Guard(K or (), b.n, b.policy, read_terms(b.terms) if b.terms else (), b.patterns, personal, folder and folder/'audit.jsonl')
+    personal = folder is not None and b.anonymize and Anonymizer(folder/'placeholders.json', b.spacy_model or None)
+    rules = dict(terms=read_terms(b.terms) if b.terms else (), patterns=b.patterns)
+    own = f'{reflect_prompt([])}\n{summarize_prompt([])}'
+    if found := Guard(**rules).find(own): raise ConfigError(f"boundary.{found[0].rule}: is found in psi's own prompts, so no request could leave; make it longer or leave it out")
+    return Guard(K or (), b.n, b.policy, **rules, anonymizer=personal, log=folder and folder/'audit.jsonl')
+
+def _private_inputs(K:Knowledge|None, guard:Guard) -> dict[str, str]:
+    "What a run is known by of what is private"
+    return {'knowledge.source': K.digest if K else '', 'boundary.terms': _hash(guard.terms)}
 
 # %% ../nbs/14_pipeline.ipynb #74755a60
 class _Work:
@@ -125,11 +132,11 @@ class _Work:
         self.seeds = packaged_seeds() if config.seeds == 'psi' else read_instances(config.seeds)
         for k in ('expand', 'generate'):
             if (e := getattr(config, k).examples) > len(self.seeds): raise ConfigError(f'{k}.examples is {e}, but there are only {len(self.seeds)} seeds; lower it, or add seeds')
-        self.K, terms = make_knowledge(config), read_terms(config.boundary.terms) if config.boundary.terms else []
-        self.manifest = _claim(folder, config, {'seeds': _hash([(x.id, x.instruction, x.input, x.output) for x in self.seeds]), 'knowledge.source': self.K.digest if self.K else '', 'boundary.terms': _hash(terms)})
+        self.K = make_knowledge(config)
+        self.guard = make_guard(config, self.K, folder)
+        self.manifest = _claim(folder, config, {'seeds': _hash([(x.id, x.instruction, x.input, x.output) for x in self.seeds]), **_private_inputs(self.K, self.guard)})
         self.M_L, self.M_g = make_lm(config.M_L), make_lm(config.M_g)   # an unknown model is an error before anything is written
         if self.K: keep_home(self.M_g, config.boundary.trusted)   # and so is one that is not at home
-        self.guard = make_guard(config, self.K, folder)
         self.guard.watch(self.M_L)
         if self.K: folder.chmod(0o700)   # the journal holds what M_g was shown
         self.note()
@@ -177,8 +184,8 @@ def private(self:_Work) -> dict:
 @patch
 def cleared(self:_Work, initial:list[Instance]) -> list[Instance]:
     "What M_L may see of D_initial (section 4.1)"
+    self.guard.protect([d.instance.input for d in self.dropped if d.reason == 'may not leave' and d.origin.stage == 'expand'] + [x.input for x in initial])
     if 'summarize' in self.manifest['stages']: return read_records(self.folder/'cleared.jsonl', Instance)   # M_L is not asked any more
-    self.guard.protect(d.instance.input for d in self.dropped if d.reason == 'may not leave' and d.origin.stage == 'expand')
     c, need = self.guard.clear(initial), self.config.reflect.T * self.config.reflect.size
     if len(c.instances) < need: raise ConfigError(f'clear: M_L may see {len(c.instances)} of {len(initial)} instances, reflect.T x reflect.size needs {need}; set boundary.policy to "redact", or raise expand.n, and give this run another name')
     self.records('clear', 'cleared.jsonl', Instance, initial, lambda: c)
@@ -352,9 +359,13 @@ def _guard(self:Run, source:str='') -> Guard:
     "A new guard with the rules of this run"
     c = self.config
     if source: c = c.model_copy(update={'knowledge': c.knowledge.model_copy(update={'source': source})})
-    K, had = make_knowledge(c), json.loads((self.folder/'manifest.json').read_text())['settings'].get('knowledge.source', '')
-    if had != (K.digest if K else ''): raise DataError(f'{c.knowledge.source}: is not the private knowledge of this run, or has changed since; give the right one')
-    return make_guard(c, K)
+    try: had = json.loads((self.folder/'manifest.json').read_text())['settings']
+    except (OSError, ValueError, LookupError, TypeError): raise DataError(f'{self.folder/"manifest.json"}: cannot be read, so it is not known what was private in this run; run it again') from None
+    K = make_knowledge(c)
+    guard = make_guard(c, K)
+    for k, v in _private_inputs(K, guard).items():
+        if had.get(k) != v: raise DataError(f'{k}: what stands at {getattr(c.knowledge, "source") if k == "knowledge.source" else c.boundary.terms or "boundary.terms"} is not what this run had; give the right one')
+    return guard
 
 # %% ../nbs/14_pipeline.ipynb #dd2ab5da
 @patch
@@ -363,9 +374,11 @@ def audit(self:Run,
 ) -> Audit:
     "What left for M_L, and was any of it private?"
     journal = self.journal()
-    try: rows = [r for r in journal.rows() if r['stage'] not in ('expand', 'generate')]   # those went to M_g
+    log = read_log(self.folder/'audit.jsonl')
+    recorded = {r['key'] for r in log}
+    try: rows = [r for r in journal.rows() if r['stage'] not in ('expand', 'generate') or r['key'] in recorded]   # the others went to M_g
     finally: journal.close()
-    return audit(rows, read_log(self.folder/'audit.jsonl'), self._guard(source), self.config.boundary.anonymize)
+    return audit(rows, log, self._guard(source), self.config.boundary.anonymize)
 
 @patch
 def surfaced(self:Run,

@@ -53,7 +53,7 @@ def reflect(
     known = {p.text: p for p in reversed(found) if isinstance(p, Principle)}   # the same sentence twice is one principle, the first
     principles = [p for p in found if isinstance(p, Principle) and known[p.text] is p]
     dropped = [p for p in found if isinstance(p, Dropped)]
-    if not principles: raise EngineError(f'reflect: {lm.model} gave no principle in {T} replies ({dropped[0].detail or f"the first began {dropped[0].text[:60]!r}"}); use a larger model as M_L')
+    if not principles: raise EngineError(f'reflect: {lm.model} gave no principle in {T} replies (' + (f'{dropped[0].detail})' if dropped[0].detail else f'the first began {dropped[0].text[:60]!r}); use a larger model as M_L'))
     return principles, dropped
 
 # %% ../nbs/06_reflect.ipynb #78d11909

@@ -43,5 +43,5 @@ def summarize(
             if text and text not in found: found[text] = Principle(text, origin)
             else: dropped.append(Dropped('duplicate' if text else 'request failed' if reply.error else 'no principle', reply.error, text=reply.text, origin=origin))
             bar.set_postfix_str(lm.pulse(), refresh=False); bar.update()
-    if not found: raise EngineError(f'summarize: {lm.model} gave no principle for any of {len(groups)} clusters' + f' ({dropped[0].detail})'*bool(dropped[0].detail) + '; use a larger model as M_L')
+    if not found: raise EngineError(f'summarize: {lm.model} gave no principle for any of {len(groups)} clusters' + (f' ({dropped[0].detail})' if dropped[0].detail else '; use a larger model as M_L'))
     return list(found.values()), dropped

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['fold', 'Letters', 'letters', 'Run', 'Verbatim']
 
-# %% ../nbs/02_verbatim.ipynb #b30c5c11
+# %% ../nbs/02_verbatim.ipynb #1a5eb8ce
 import json, re, unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.basics import patch
 from .core import ConfigError
 
-# %% ../nbs/02_verbatim.ipynb #0f0a9187
+# %% ../nbs/02_verbatim.ipynb #e04a5353
 @lru_cache(None)
 def _look_alikes() -> dict[str, str]:
     "Characters outside ASCII, and the ASCII letters that they can be taken for"
@@ -27,17 +27,20 @@ def _look_alikes() -> dict[str, str]:
         return next((s for x in like if further and len(x) == 1 and (s := plain(x, False))), '')   # by way of another look-alike
     return {c: s for c in table if len(c) == 1 and not c.isascii() and (s := plain(c))}
 
-# %% ../nbs/02_verbatim.ipynb #0e97b25f
+# %% ../nbs/02_verbatim.ipynb #b9443fcc
 _NAMED = re.compile(r'(?:.* )?(?:LATIN (?:CAPITAL |SMALL |LETTER )+(?:CAPITAL )?|SYMBOL LETTER )([A-Z])(?: WITH .*)?')
-_SAME = str.maketrans({'0': 'o', '1': 'l', 'i': 'l', 'm': 'rn', 'w': 'vv'}) # alike in many typefaces
+_SAME = str.maketrans({'0': 'o', '1': 'l', 'i': 'l', '5': 's', 'm': 'rn', 'w': 'nn', 'v': 'n', 'y': 'u'}) # alike in many typefaces; or as the capital and the small letter of another alphabet are (Ν and ν, Υ and υ)
+_BLANK = '\u115f\u1160\u3164\uffa0' # letters by name, but nothing is to be seen
 
 def _letter(c:str) -> str:
     "A letter, digit or sign outside ASCII as ASCII, where it looks like that"
-    like, kind = _look_alikes(), unicodedata.category(c)
-    if kind[0] not in 'LN' and kind != 'So': return ''
-    return like.get(c) or like.get(c.upper()) or ((m := _NAMED.fullmatch(unicodedata.name(c, ''))) and m[1]) or ('' if kind == 'So' else c)
+    like, kind, cases = _look_alikes(), unicodedata.category(c), [x for x in (c.casefold(), c.lower(), c, c.upper()) if len(x) == 1]   # capital and small letter are one
+    if plain := next(filter(None, map(like.get, cases)), ''): return plain
+    if c in _BLANK or kind == 'Lm' or kind[0] not in 'LN' and kind != 'So': return ''
+    named = next(filter(None, (_NAMED.fullmatch(unicodedata.name(x, '')) for x in cases)), None)
+    return named[1] if named else '' if kind == 'So' else c
 
-# %% ../nbs/02_verbatim.ipynb #32f9225e
+# %% ../nbs/02_verbatim.ipynb #9ffd46a1
 def fold(
     c:str, # one character
 ) -> str:  # small letters and digits; '' for a space, a mark, punctuation
@@ -46,7 +49,7 @@ def fold(
     plain = ''.join((d if d.isalnum() else '') if d.isascii() else _letter(d) for d in unicodedata.normalize('NFKD', c))
     return plain.casefold().translate(_SAME)
 
-# %% ../nbs/02_verbatim.ipynb #90d64c2a
+# %% ../nbs/02_verbatim.ipynb #3be38b3a
 _GAP, _MARK, _LETTER, _WORD = 1, 2, 3, 4 # kinds of characters; the last is a word of its own
 _OWN = re.compile('(?:CJK|HIRAGANA|KATAKANA|HALFWIDTH KATAKANA|THAI|LAO|KHMER|MYANMAR) ') # names in the scripts without spaces
 
@@ -60,14 +63,15 @@ class _Characters:
     def learn(self, points:Iterable[int]):
         with self.lock:
             for p in points:
+                if self.kind[p]: continue
                 c = chr(p)
                 s, kind = ('', 'Cs') if 0xd800 <= p < 0xe000 else (fold(c), unicodedata.category(c))
                 if self.used + len(s) > len(self.pool): self.pool = np.concatenate([self.pool, np.zeros_like(self.pool)])
                 self.pool[self.used:self.used + len(s)] = [ord(x) for x in s]
                 self.n[p], self.at[p], self.used = len(s), self.used, self.used + len(s)
-                self.kind[p] = (_WORD if _OWN.match(unicodedata.name(c, '')) else _LETTER) if s else _MARK if kind[0] == 'M' or kind == 'Cf' else _GAP
+                self.kind[p] = (_WORD if _OWN.match(unicodedata.name(c, '')) else _LETTER) if s else _MARK if kind[0] == 'M' or kind in ('Cf', 'Lm') else _GAP
 
-# %% ../nbs/02_verbatim.ipynb #bfec0b31
+# %% ../nbs/02_verbatim.ipynb #317b49b2
 _characters = lru_cache(None)(_Characters)
 _BEFORE = re.compile(r'[ \t]*(?:#{2,}[ \t]*)?(?:\d+\.[ \t]*)?') # what may stand between the beginning of a line and a label
 
@@ -80,22 +84,26 @@ def _labels(text:str) -> Iterable[tuple[int, int]]:
             if label[0] == '<' or _BEFORE.fullmatch(text, line, at): yield line if label[0] != '<' else at, at + len(label)
             at = text.find(label, at + 1)
 
-# %% ../nbs/02_verbatim.ipynb #9ea31a57
+# %% ../nbs/02_verbatim.ipynb #f002f48a
+_LABEL = re.compile('Instruction:|Input:|Output:|<noinput>')
+
+# %% ../nbs/02_verbatim.ipynb #7d852662
 class Letters(NamedTuple):
     "A text without spaces, punctuation and disguise"
     codes:np.ndarray # (m,) folded letters
     char:np.ndarray  # (m,) which character of the text each came from
     word:np.ndarray  # (w,) where a word begins, in `codes`
 
-# %% ../nbs/02_verbatim.ipynb #15931845
+# %% ../nbs/02_verbatim.ipynb #4e8c3563
 def letters(
     text:str, # any
+    labels:bool=False, # are the labels of a list of instances words? They are skipped where not
 ) -> Letters:
     "A text as a row of letters"
     t, points = _characters(), np.frombuffer(text.encode('utf-32-le', 'surrogatepass'), np.uint32)
     if not (kind := t.kind[points]).all(): t.learn(np.unique(points[kind == 0]).tolist()); kind = t.kind[points]
     n = t.n[points]
-    for a, b in _labels(text): kind[a:b] = _GAP; n[a:b] = 0
+    for a, b in () if labels else _labels(text): kind[a:b] = _GAP; n[a:b] = 0
     seen = np.flatnonzero(kind != _MARK)
     before = np.concatenate([[_GAP], kind[seen][:-1]]) if len(seen) else kind[seen]
     starts = seen[(kind[seen] == _WORD) | (kind[seen] == _LETTER) & (before != _LETTER)]
@@ -103,7 +111,7 @@ def letters(
     first = np.cumsum(n, dtype=np.int32) - n
     return Letters(t.pool[t.at[points[char]] + np.arange(len(char), dtype=np.int32) - first[char]], char, first[starts])
 
-# %% ../nbs/02_verbatim.ipynb #fe040b2e
+# %% ../nbs/02_verbatim.ipynb #2bd36141
 _B, _LOW, _LOOK, _LONG = 0x9e3779b97f4a7c15, np.uint64(0xfff), 16, 4000
 # the base; the bits that hold a length; letters of the first look; a run has at most so many letters: it is cut there
 
@@ -120,7 +128,7 @@ def _mix(h:np.ndarray) -> np.ndarray:
     for shift, factor in (30, 0xbf58476d1ce4e5b9), (27, 0x94d049bb133111eb), (31, 1): h ^= h >> np.uint64(shift); h *= np.uint64(factor)
     return h
 
-# %% ../nbs/02_verbatim.ipynb #1274581f
+# %% ../nbs/02_verbatim.ipynb #917a505b
 class _Pieces:
     "The numbers of any pieces of a row of letters"
     def __init__(self, codes:np.ndarray):
@@ -132,7 +140,7 @@ class _Pieces:
     def every(self, l:int) -> np.ndarray: return _mix((self.sums[l:] - self.sums[:-l]) * self.inverse[:self.m + 1 - l])   # of l letters, from each letter on
     def of(self, start:np.ndarray, l) -> np.ndarray: return _mix((self.sums[start + l] - self.sums[start]) * self.inverse[start])
 
-# %% ../nbs/02_verbatim.ipynb #f22dd21c
+# %% ../nbs/02_verbatim.ipynb #7e999dfc
 class _Bloom:
     "Which numbers may be in a set: all that are, and few others"
     def __init__(self, h:np.ndarray):
@@ -148,7 +156,7 @@ class _Bloom:
         for k in 0, 1: at = list(self.places(h[p]))[k]; p = p[(self.bits[at >> 3] >> (at & 7).astype(np.uint8) & 1).astype(bool)]
         return p
 
-# %% ../nbs/02_verbatim.ipynb #c92b8186
+# %% ../nbs/02_verbatim.ipynb #bbdaaf9b
 class _Lengths:
     "First letters -> lengths of the runs that begin so"
     def __init__(self, pairs:np.ndarray): # sorted: the first letters' number in the upper 52 bits, a length in the lower 12
@@ -166,7 +174,7 @@ class _Lengths:
         same = found & ~_LOW == first[row]
         return row[same], (found[same] & _LOW).astype(np.int64)
 
-# %% ../nbs/02_verbatim.ipynb #cb6fd00f
+# %% ../nbs/02_verbatim.ipynb #36e939ab
 def _unique(parts:list[np.ndarray]) -> np.ndarray:
     "Sorted, each once"
     a = np.concatenate(parts); a.sort()
@@ -195,14 +203,14 @@ class _Table:
             out += zip(start[some].tolist(), l[some].tolist())
         return sorted(out)
 
-# %% ../nbs/02_verbatim.ipynb #e1b1758e
+# %% ../nbs/02_verbatim.ipynb #83b01dfe
 class Run(NamedTuple):
     "A place that repeats a protected text"
     start:int # first character, in the text that was searched
     end:int   # one after the last
     words:int # how many words of the protected text, at least n
 
-# %% ../nbs/02_verbatim.ipynb #60b3e18c
+# %% ../nbs/02_verbatim.ipynb #f6ac4379
 class Verbatim:
     "Runs of n words of protected texts, to be found again in other texts"
     def __init__(self,
@@ -210,12 +218,12 @@ class Verbatim:
         n:int=8, # words in a row that count as a repetition
     ):
         if not isinstance(n, int) or n < 2: raise ConfigError(f'n is {n!r}; a run has at least 2 words')
-        self.n, self.runs, self._fresh, self._tables, self._lock = n, 0, ({}, []), [], RLock()
+        self.n, self.runs, self._fresh, self._tables, self._lock, self._labelled = n, 0, ({}, []), [], RLock(), False
         self.add(texts)
 
     def __repr__(self): return f'Verbatim: {self.runs} runs of {self.n} words'
 
-# %% ../nbs/02_verbatim.ipynb #d447eaa6
+# %% ../nbs/02_verbatim.ipynb #dac60353
 @patch
 def add(self:Verbatim,
     texts:Iterable[str], # more that is protected; a text of fewer than n words has no run
@@ -224,18 +232,20 @@ def add(self:Verbatim,
     part, size = [], 0
     for t in texts:
         part.append(t); size += len(t)
+        if _LABEL.search(t): self._labelled = True; self._add([t], True)
         if size > 1 << 18: self._add(part); part, size = [], 0   # some at once: many short ones would cost more than few long ones
     self._add(part)
 
-# %% ../nbs/02_verbatim.ipynb #486c6dec
+# %% ../nbs/02_verbatim.ipynb #76c371e4
 @patch
-def _add(self:Verbatim, texts:list[str]):
+def _add(self:Verbatim, texts:list[str], labels:bool=False):
     "The numbers of their runs"
-    x = letters('\n'.join(texts))
+    x = letters('\n'.join(texts), labels)
     k = len(x.word) - self.n + 1
     if k < 1: return
     whose = np.searchsorted(np.cumsum([len(t) + 1 for t in texts]), x.char[x.word], 'right')   # which text a word is in
     some = np.flatnonzero(whose[:k] == whose[self.n - 1:])
+    if not len(some): return
     start, length = x.word[some], np.append(x.word, len(x.codes))[some + self.n] - x.word[some]
     length, pieces = np.minimum(length, _LONG), _Pieces(x.codes)
     with self._lock:
@@ -245,7 +255,7 @@ def _add(self:Verbatim, texts:list[str]):
         whole.append(pieces.of(start, length))
         self.runs += len(some); self._tables = self._tables[:1]
 
-# %% ../nbs/02_verbatim.ipynb #46f01f9c
+# %% ../nbs/02_verbatim.ipynb #1fa5306d
 @patch
 def _ready(self:Verbatim) -> list[_Table]:
     "The tables: the first, and the one of what was added later"
@@ -254,16 +264,18 @@ def _ready(self:Verbatim) -> list[_Table]:
         elif len(self._tables) == 1 and self._fresh[1]: self._tables = [*self._tables, _Table(*self._fresh)]
         return self._tables
 
-# %% ../nbs/02_verbatim.ipynb #9e0d5eba
+# %% ../nbs/02_verbatim.ipynb #068e1a45
 @patch
 def find(self:Verbatim,
     text:str, # any
-) -> list[Run]: # in their order; runs that overlap or touch are one
+) -> list[Run]: # in their order; runs that touch are one
     "Where a text repeats n words or more of what is protected"
-    x, tables, out = letters(text), self._ready(), []
-    pieces = _Pieces(x.codes)
-    hits = sorted({hit for t in tables for hit in t.search(pieces, x.word, self.n)})
-    for start, l in hits:
-        if out and start <= out[-1][1]: out[-1][1] = max(out[-1][1], start + l); out[-1][2].add(start)
-        else: out.append([start, start + l, {start}])
-    return [Run(int(x.char[a]), int(x.char[b - 1]) + 1, len(starts) + self.n - 1) for a, b, starts in out]
+    tables, found = self._ready(), []
+    for labels in (False, True) if self._labelled else (False,):
+        x, out = letters(text, labels), []
+        pieces = _Pieces(x.codes)
+        for start, l in sorted({hit for t in tables for hit in t.search(pieces, x.word, self.n)}):
+            if out and start <= out[-1][1]: out[-1][1] = max(out[-1][1], start + l); out[-1][2].add(start)
+            else: out.append([start, start + l, {start}])
+        found += [Run(int(x.char[a]), int(x.char[b - 1]) + 1, len(starts) + self.n - 1) for a, b, starts in out]
+    return sorted(set(found))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from psi.audit import audit, longest_runs, Plain, read_log
-from psi.boundary import Cleared, Guard, demand_cleared, home, keep_home
+from psi.boundary import Cleared, Guard, body_hash, demand_cleared, home, keep_home
 from psi.cluster import Clustering
 from psi.config import read_config
 from psi.core import BoundaryError, ConfigError, DataError, EngineError, Instance, Origin, Principle, PsiError, packaged_seeds
@@ -140,7 +140,10 @@ def test_an_instance_made_with_knowledge_must_be_cleared_whatever_its_text():
     with pytest.raises(BoundaryError, match='has no guard'): reflect(M_L, cleared, T=2, size=2)
     with pytest.raises(BoundaryError, match='made by Guard.clear alone'): Cleared('a', 'b', 'c')
     with pytest.raises(BoundaryError, match='made by Guard.clear alone'): replace(cleared[0], output=RUN)
-    with pytest.raises(BoundaryError): Cleared('a', 'b', 'c', by=object())
+    for seal in (object(), Guard(), Guard([MANUAL])):
+        with pytest.raises(BoundaryError): Cleared('a', 'b', 'c', seal=seal)
+    with pytest.raises(BoundaryError, match='this guard knows of none'): Guard().clear(harmless)
+    with pytest.raises(BoundaryError, match='has no guard that knows'): reflect(Guard().watch(LM('large', 'http://127.0.0.1:1/v1')), cleared, T=2, size=2)
 
 
 # D_initial, echoed
@@ -469,7 +472,7 @@ def test_the_record_matches_what_was_received(tmp_path):
     by = {r['index']: r for r in read_log(log)}
     assert by[0]['run'] >= 9 and by[0]['redacted'] == {'WITHHELD': 1} and by[1]['redacted'] == {'EMAIL': 1} and by[2] | {'run': 0, 'redacted': {}} == by[2]
     a = audit(rows, read_log(log), Guard([MANUAL]))
-    assert a.clean and a.requests == 20 and a.redacted == {'WITHHELD': 7, 'EMAIL': 10} and a.planted.total() == 30
+    assert a.clean and a.unanswered == 0 and a.requests == 20 and a.redacted == {'WITHHELD': 7, 'EMAIL': 10} and a.planted.total() == 30
     assert audit(rows, read_log(log)[1:], Guard([MANUAL])).unrecorded == ['reflect 0']
     tampered = [dict(r, request=json.loads(json.dumps(r['request']).replace('Number 2', RUN))) for r in rows]
     bad = audit(tampered, read_log(log), Guard([MANUAL]))
@@ -509,7 +512,7 @@ def test_psi_audit_command(manual, tmp_path):
     assert leak.returncode == 1 and '**LEAK**: 1 of' in leak.stdout and 'reflect 99' in leak.stdout and not secret(leak.stdout + leak.stderr)
     manual.write_text(MANUAL + '\n\nOne more line about the pump.')
     changed = psi()
-    assert changed.returncode == 1 and 'is not the private knowledge of this run, or has changed' in changed.stderr and changed.stderr.count('\n') == 1
+    assert changed.returncode == 1 and 'is not what this run had' in changed.stderr and changed.stderr.count('\n') == 1
     (tmp_path/'copy.md').write_text(MANUAL)
     assert '**LEAK**' in psi('--knowledge', str(tmp_path/'copy.md')).stdout
 
@@ -539,7 +542,7 @@ def test_cut_and_resumed_it_clears_the_same(manual, tmp_path):
 
 def test_nothing_may_leave(manual, tmp_path):
     with scripted(Recorder()) as large, scripted(Adversary(DRESSES['verbatim'])) as small, pytest.raises(EngineError, match='0 of 30 so far .dropped: may not leave'):
-        run(config(manual, large, small, 'boundary.patterns=["[a-z]"]', 'expand.patience=3'), runs=tmp_path/'runs', said=lambda line: None)
+        run(config(manual, large, small, 'boundary.patterns=["Count|Name|Sort|Rank|Repeat"]', 'expand.patience=3'), runs=tmp_path/'runs', said=lambda line: None)
 
 
 def test_relevant_pieces(manual, tmp_path):
@@ -554,10 +557,187 @@ def test_relevant_pieces(manual, tmp_path):
     assert a.folder.stat().st_mode & 0o77 == 0
 
 
-@pytest.mark.parametrize('sets, says', [(['knowledge.source=nowhere.md'], 'no such file or folder'), (['boundary.n=1'], 'boundary.n is 1'), (['knowledge.overlap=60'], 'overlap'), (['knowledge.overlap=3'], 'knowledge.overlap is 3, boundary.n is 8'),
+@pytest.mark.parametrize('sets, says', [(['knowledge.source=nowhere.md'], 'no such file or folder'), (['boundary.n=1'], 'boundary.n is 1'), (['knowledge.overlap=60'], 'less than words'), (['knowledge.overlap=3'], 'knowledge.overlap is 3, boundary.n is 8'),
     (['boundary.terms=nowhere.txt'], 'the terms cannot be read'), (['boundary.patterns=["("]'], 'patterns 1: not a regular expression'), (['boundary.policy=hope'], "'drop', 'redact' or 'block'"), (['boundary.trusted=gpu'], 'valid list'),
     (['knowledge.columns=["x"]', 'knowledge.source=DIR/t.csv'], "no column 'x'"), (['M_g.base_url=localhost:8000/v1'], 'is no address'), (['M_g.base_url=http://localhost:x/v1'], 'is no address'), (['boundary.spacy_model=DIR/none'], 'spacy_model')])
 def test_mistakes_are_told_in_one_line_and_nothing_is_written(sets, says, manual, tmp_path):
     (tmp_path/'t.csv').write_text('a,b\n1,2\n')
     with pytest.raises(PsiError) as e: run(config(manual, 'http://127.0.0.1:1/v1', 'http://127.0.0.1:1/v1', *(s.replace('DIR', str(tmp_path)) for s in sets)), runs=tmp_path/'runs', said=lambda line: None)
     assert says in str(e.value) and '\n' not in str(e.value) and not (tmp_path/'runs'/'run'/'manifest.json').exists()
+
+
+# what a reviewer found
+
+RUSSIAN = 'Насос следует заполнить дистиллированной водой перед каждым пуском, иначе графитовое уплотнение будет разрушено за одиннадцать секунд работы всухую.'
+GREEK = 'Η αντλία πρέπει να γεμίζεται με αποσταγμένο νερό πριν από κάθε εκκίνηση, αλλιώς η σφράγιση γραφίτη καταστρέφεται σε λίγα δευτερόλεπτα.'
+SERBIAN = 'Пумпу треба напунити дестилованом водом пре сваког покретања, иначе ће се заптивка од графита уништити за неколико секунди рада на суво.'
+UKRAINIAN = 'Компʼютер насоса слід вимкнути перед кожним запуском, бо інакше пам’ять датчика буде стерта за кілька секунд роботи без води.'
+TURKISH = 'Pompayı her çalıştırmadan önce damıtılmış suyla doldurun, yoksa grafit conta on bir saniye içinde kuru çalışmadan bozulur ve ısınır.'
+
+@pytest.mark.parametrize('text', [RUSSIAN, GREEK, SERBIAN, UKRAINIAN, TURKISH, MANUAL], ids=['Russian', 'Greek', 'Serbian', 'Ukrainian', 'Turkish', 'English'])
+def test_case_is_folded_in_any_alphabet(text):
+    v = Verbatim([text])
+    whole = len(letters(text).word)
+    for case in (str.upper, str.lower, str.title, str.swapcase, str.casefold):
+        assert sum(r.words for r in v.find(case(text))) >= whole, case
+    rows = [dict(key='k', stage='reflect', index=0, request={'messages': [{'role': 'user', 'content': 'What makes a good task? Say it in one line.'}]})]
+    a = audit(rows, [dict(key='k', hash=body_hash(rows[0]['request'])[0], redacted={})], Guard([text]))
+    assert a.clean and a.planted.total() == 30, a
+
+
+def test_every_letter_is_the_same_in_small_and_capital():
+    from psi.verbatim import fold
+    f = lambda s: ''.join(map(fold, s))
+    assert not [c for c in map(chr, range(0x110000)) if not 0xd800 <= ord(c) < 0xe000 and not f(c) == f(c.upper()) == f(c.lower()) == f(c.casefold())]
+
+
+@pytest.mark.parametrize('between', ['\u3164', '\u115f', '\u02bc', '\u02b9', '\u0640', '\u30fc', '\u00ad', '\u2060', ' \u00d7 '.strip(), '_', '\t'])
+def test_nothing_that_cannot_be_seen_hides_a_run(between):
+    for text in (between.join(RUN), f' {between} '.join(RUN.split())) if between != '×' else (): assert Verbatim([RUN]).find(text), text
+    assert Verbatim(['ten by four boxes hold exactly forty six of them']).find('ten by four bo×es hold e⨯actly forty si× of them')
+
+
+def test_runs_over_two_pieces_are_known(tmp_path):
+    words = ' '.join(f'{a}{b}{c}' for a in 'ptks' for b in 'aeiou' for c in 'nmrl').split()
+    random.Random(0).shuffle(words)
+    (tmp_path/'k.md').write_text('# One\n\n' + ' '.join(words[:40]) + '\n\n# Two\n\n' + ' '.join(words[40:]))
+    guard = Guard(Knowledge(tmp_path/'k.md', words=20, overlap=8))
+    assert all(guard.find(' '.join(words[i:i + 8])) for i in range(32)) and all(guard.find(' '.join(words[i:i + 8])) for i in range(40, len(words) - 8))
+    assert guard.find(f'{" ".join(words[36:40])} Two {" ".join(words[40:44])}')   # over a heading
+    with pytest.raises(ConfigError, match='must share 8 words or more'): Guard(Knowledge(tmp_path/'k.md', words=20, overlap=3))
+
+
+def test_knowledge_with_labels_of_its_own(tmp_path):
+    (tmp_path/'t.csv').write_text('Pump,Input,Output\nCorvane,valve opens at nine bar,oil runs into the lower pan\nMarbel,lever is pulled down twice,juice leaves by the brass pipe\n')
+    K = Knowledge(tmp_path/'t.csv', overlap=8)
+    for echo in (K[0].text, K[0].text.replace('\n', ' '), K[0].text.replace('\n', ', ').upper()): assert Guard(K).find(echo)
+    assert Guard(['Close the red valve.\nInput: of the pump must be dry.']).find('Close the red valve. Input: of the pump must be dry.')
+
+
+def test_the_names_of_a_schemas_fields_are_read():
+    M_L = Recorder()
+    with scripted(M_L) as url:
+        for policy in 'drop', 'redact', 'block':
+            guard, lm = guard_and_model(url, policy)
+            try: reply = guard.watch(lm)(Request('Fill it in.', schema={'type': 'object', 'properties': {RUN: {'type': 'string'}}}))
+            except BoundaryError: assert policy == 'block'
+            else: assert 'withheld by the boundary' in reply.error
+    assert not M_L.bodies
+
+
+def test_roles_and_types_are_nobodys_words():
+    M_L = Recorder()
+    with scripted(M_L) as url:
+        lm = Guard([MANUAL], terms=['user', 'object', 'reply'], patterns=[r'user\s+\w+']).watch(LM('large', url))
+        assert not lm(Request('Fill it in.', schema={'type': 'object'})).error and len(M_L.bodies) == 1
+    body = dict(M_L.bodies[0])
+    assert audit([dict(key='k', stage='', index=0, request=body)], [dict(key='k', hash=body_hash(body)[0], redacted={})], Guard([MANUAL], terms=['user'])).clean
+
+
+def test_a_malformed_answer_shows_nothing_of_the_prompt(manual):
+    "An engine at home that answers with garbage made of its prompt"
+    def garbage(kind, text):
+        return {'status': f'HTTP/1.1 {text}\r\n\r\n', 'header': f'HTTP/1.1 200 OK\r\n{text}\r\n\r\n', 'length': f'HTTP/1.1 200 OK\r\nContent-Length: {text}\r\n\r\n{{}}', 'chunk': f'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{text}\r\n'}[kind].encode()
+    for kind in ('status', 'header', 'length', 'chunk'):
+        server = socket.create_server(('127.0.0.1', 0))
+        def serve():
+            while True:
+                try: c, _ = server.accept()
+                except OSError: return
+                with c:
+                    if b'GET' in c.recv(1 << 16)[:4]: c.sendall(b'HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
+                    else: c.sendall(garbage(kind, RUN))
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(PsiError) as e: expand(LM('small', f'http://127.0.0.1:{server.getsockname()[1]}/v1', retries=0, give_up=1), packaged_seeds(), n=6, patience=1, knowledge=Knowledge(manual))
+        server.close()
+        assert not secret(str(e.value)) and '\n' not in str(e.value), kind
+
+
+@pytest.mark.parametrize('odd', [{'prompt_tokens': 'x'}, {'prompt_tokens_details': [1]}, {'completion_tokens': None}, 'x', [1]])
+def test_odd_usage_is_no_error(odd):
+    def reply(prompt, body): return 200, {'choices': [{'message': {'content': 'half a character: \ud800'}, 'finish_reason': 'stop'}], 'usage': odd}
+    with scripted(reply) as url: assert LM('x', url)('Hi').text == 'half a character: ?'
+
+
+@pytest.mark.parametrize('K', ['# Table\n\n| part | torque | note |\n|---|---|---|\n' + '\n'.join(f'| bolt {i} | {i*7} Nm | size {i} |' for i in range(30)), '- ' + '\n- '.join('one two three four five six seven eight'.split()), 'x = (a + b) * c - d / e ; y = f - g ** h % i // j',
+    '水泵在每次启动之前必须注入蒸馏水，干启动会在十一秒内损坏石墨密封圈，更换密封圈需要专用工具。', '☐ open ☐ valve ☐ three ☐ times ☐ and ☐ wait ☐ for ☐ oil ☐ to ☐ run', 'one two three four five six seven eight', 'Chapter one ........ 3\nChapter two ........ 9\nChapter three of the book ........ 12'])
+def test_no_false_alarms_on_honest_runs(K):
+    rows = [dict(key='k', stage='reflect', index=0, request={'messages': [{'role': 'user', 'content': 'What makes a good task? Say it in one line.'}]})]
+    log = [dict(key='k', hash=body_hash(rows[0]['request'])[0], redacted={})]
+    a = audit(rows, log, Guard([K]))
+    assert a.clean and a.planted.total() == 30, a.verdict
+    assert audit(rows, log, Guard(['too short'])).clean and audit(rows, log, Guard()).clean and audit([], [], Guard([K])).clean
+
+
+def test_a_torn_line_of_the_record(tmp_path):
+    log = tmp_path/'audit.jsonl'
+    with scripted(Recorder()) as url:
+        lm = Guard([MANUAL], log=log).watch(LM('large', url))
+        lm('One.')
+        whole = log.read_bytes()
+        log.write_bytes(whole + whole[:20])   # cut by a kill in the middle of the next line
+        assert len(read_log(log)) == 1
+        lm('Two.')
+    assert len(read_log(log)) == 2 and audit(lm.journal.rows(), read_log(log), Guard([MANUAL])).clean
+    log.write_bytes(whole.replace(b'"redacted": {}', b'"redacted": 5'))
+    with pytest.raises(DataError, match='line 1: is not a line that a guard wrote'): read_log(log)
+
+
+def test_the_data_guard_is_the_same_cut_or_uncut(manual, tmp_path):
+    def go(runs, untils):
+        with scripted(Recorder()) as large, scripted(Adversary(DRESSES['verbatim'])) as small:
+            for until in untils: r = run(config(manual, large, small, 'M_L.concurrency=1', 'boundary.data=true'), until=until, runs=runs, said=lambda line: None)
+        return {n: (r.folder/n).read_bytes() for n in ('instances.jsonl', 'dropped.jsonl')}
+    assert go(tmp_path/'a', ['generate']) == go(tmp_path/'b', ['summarize', 'generate'])
+
+
+def test_changed_terms_are_told_by_the_audit(manual, tmp_path):
+    (tmp_path/'terms.txt').write_text('Halcyon')
+    with scripted(Recorder()) as large, scripted(Adversary(DRESSES['verbatim'])) as small: r = run(config(manual, large, small, f'boundary.terms={tmp_path/"terms.txt"}'), until='reflect', runs=tmp_path/'runs', said=lambda line: None)
+    assert r.audit().clean
+    (tmp_path/'terms.txt').write_text('task')
+    with pytest.raises(DataError, match='boundary.terms'): r.audit()
+    (r.folder/'manifest.json').write_text('{')
+    with pytest.raises(DataError, match='manifest.json'): r.audit()
+
+
+def test_rules_that_would_stop_everything_are_refused(manual, tmp_path):
+    (tmp_path/'terms.txt').write_text('Halcyon\nassistant')
+    with pytest.raises(ConfigError, match="boundary.terms 2: is found in psi's own prompts"): run(config(manual, 'http://127.0.0.1:1/v1', 'http://127.0.0.1:1/v1', f'boundary.terms={tmp_path/"terms.txt"}'), runs=tmp_path/'runs', said=lambda line: None)
+
+
+def test_a_pattern_that_never_ends_is_told():
+    with pytest.raises(BoundaryError, match='patterns 1: takes more than'): Guard(patterns=['(a|aa)+c']).find('a'*80 + ' c')
+
+
+def test_https_names_are_not_taken_on_trust(monkeypatch):
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda host, port, *a, **k: [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('127.0.0.1', port))])
+    with pytest.raises(BoundaryError, match='over https'): home('https://rebind.example/v1')
+    assert home('https://localhost:8443/v1') and home('https://127.0.0.1:8443/v1') and home('https://rebind.example/v1', ['rebind.example'])
+    assert home('http://[2001:db8::1]:8000/v1', ['[2001:db8::1]:8000'])
+
+
+@pytest.mark.parametrize('bad', [lambda: keep_home(LM('x', 'http://gpu:80/v1'), 'gpu:80'), lambda: Guard(terms='abc'), lambda: Guard(patterns='abc'), lambda: Guard(patterns=['a{99999999999999}']), lambda: Guard(patterns=[3]), lambda: Guard(None), lambda: Guard([b'x']).find('x'),
+    lambda: Guard(5), lambda: home('http://[::1'), lambda: home(''), lambda: home('file:///x')])
+def test_mistakes_in_python_are_told(bad):
+    with pytest.raises(PsiError): bad()
+
+
+def test_a_prompt_with_knowledge_is_made_for_a_model_at_home_only(manual):
+    from psi.expand import task_request
+    with pytest.raises(BoundaryError): task_request(0, LM('x', 'http://93.184.216.34/v1'), packaged_seeds(), knowledge=Knowledge(manual))
+    for r in (lambda: Request('x', stop=(Knowledge(manual)[0],)), lambda: Request('x', schema={'d': [Knowledge(manual)[0]]})):
+        with pytest.raises(BoundaryError): r()
+
+
+def test_personal_data_anywhere_in_a_request():
+    M_L = Recorder()
+    with scripted(M_L) as url: Guard().watch(LM('large', url))(Request('Hi.', stop=('jane@example.com',), schema={'type': 'object', 'description': 'of jane@example.com'}))
+    assert 'example.com' not in json.dumps(M_L.bodies)
+
+
+def test_many_terms_are_no_burden():
+    terms = [f'{a}{b}{c}{d}' for a in 'bcdfg' for b in 'aeiou' for c in 'klmnp' for d in ('ra', 'to', 'mi')]
+    text = ' '.join(f'word{i} {terms[i % len(terms)]}' for i in range(1000))
+    found = Guard(terms=terms).find(text)
+    assert len(found) == 1000 and {f.rule for f in found} == {f'terms {i}' for i in range(1, len(terms) + 1)}
