@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'Found', 'find', 'Anonymizer']
 
-# %% ../nbs/03_anonymize.ipynb #ed10c373
+# %% ../nbs/03_anonymize.ipynb #bea76683
 import json, logging, os, re, tempfile, threading, unicodedata
 from bisect import bisect
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from .core import ConfigError, DataError, Private
 
-# %% ../nbs/03_anonymize.ipynb #3356826f
+# %% ../nbs/03_anonymize.ipynb #6a63a232
 @dataclass(frozen=True)
 class Found:
     "Something personal in a text"
@@ -24,10 +24,10 @@ class Found:
     start:int # of its first character in the text
     end:int   # behind its last character
 
-# %% ../nbs/03_anonymize.ipynb #2ddf98bc
+# %% ../nbs/03_anonymize.ipynb #5c6531ed
 KINDS = ('EMAIL', 'URL', 'IBAN', 'CARD', 'PHONE', 'BIRTH', 'KEY') # always looked for
 
-# %% ../nbs/03_anonymize.ipynb #d4902b68
+# %% ../nbs/03_anonymize.ipynb #6bb85743
 @lru_cache(10_000)
 def _plain_char(c:str) -> str:
     "The ASCII character of which this one is a variant, '' for an invisible one, else itself"
@@ -39,7 +39,7 @@ def _plain_char(c:str) -> str:
     p = unicodedata.normalize('NFKC', c)
     return p if kind != 'No' and len(p) == 1 and p.isascii() else c
 
-# %% ../nbs/03_anonymize.ipynb #c67c53ae
+# %% ../nbs/03_anonymize.ipynb #8433aed0
 _FOREIGN = re.compile('[^\x00-\x7f]+')
 
 def _plain(
@@ -53,7 +53,7 @@ def _plain(
     for c, p in odd.items(): text = text.replace(c, p)
     return text, back
 
-# %% ../nbs/03_anonymize.ipynb #76722273
+# %% ../nbs/03_anonymize.ipynb #75ca4588
 _NUMBERS = re.compile(r'[0-9][0-9 ()./-]{4,}[0-9]')
 _TOKEN = bytes(120 if chr(i) in 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_.-' else 32 for i in range(256))
 
@@ -73,15 +73,21 @@ class _Look:
     @cached_property
     def long(self) -> bool: return b'x'*20 in self.plain.encode('ascii', 'replace').translate(_TOKEN)
 
-# %% ../nbs/03_anonymize.ipynb #ed462258
+# %% ../nbs/03_anonymize.ipynb #7d8cbfed
 _finders = {} # kind -> its function
+
+def _places(text:str, words:Iterable[str]) -> Iterator[int]:
+    "Where one of some words stands: far quicker than a pattern with all of them"
+    for w in words:
+        at = text.find(w)
+        while at >= 0: yield at; at = text.find(w, at + 1)
 
 def _finds(kind:str):
     "Enter a function as the recogniser of a kind"
     def enter(f): _finders[kind] = f; return f
     return enter
 
-# %% ../nbs/03_anonymize.ipynb #1d6ceace
+# %% ../nbs/03_anonymize.ipynb #f6520052
 _W = 'A-Za-z0-9\u00c0-\u1fff'  # letters and digits of the alphabets; Chinese or Japanese around an address is not part of it
 _DOMAIN = rf'(?:[{_W}](?:[{_W}-]{{0,61}}[{_W}])?\.){{1,8}}(?:xn--[a-z0-9-]{{1,59}}|[A-Za-z\u00c0-\u1fff]{{2,24}})'
 _AT_DOMAIN = re.compile('@' + _DOMAIN)
@@ -95,9 +101,9 @@ def _emails(look:_Look) -> Iterator[tuple[int, int]]:
     for m in _AT_DOMAIN.finditer(text) if '@' in text else ():
         name = _EMAN.match(text[max(0, m.start()-64):m.start()][::-1])
         if name: yield m.start() - name.end(), m.end()
-    if 'at)' in look.low or 'at]' in look.low: yield from (m.span() for m in _SPELT.finditer(text))
+    for at in _places(look.low, ('at)', 'at]')): yield from (m.span() for m in _SPELT.finditer(text, max(at - 70, 0), at + 400) if m.start() <= at < m.end())
 
-# %% ../nbs/03_anonymize.ipynb #c6ebfdb3
+# %% ../nbs/03_anonymize.ipynb #4bbab524
 _URL_CHAR = r'''[^\s<>"'`{}|\\^\u2018-\u201f\u2e80-\u9fff\uac00-\ud7af]'''
 _AFTER_SCHEME, _SCHEME = re.compile('://' + _URL_CHAR + '{1,2000}'), re.compile('[a-z0-9+.-]{0,15}[a-z]', re.I)
 _BARE = re.compile(rf'(?<![{_W}.@/-])(?:www\.{_URL_CHAR}{{3,2000}}|(?:[{_W}-]{{1,63}}\.){{1,4}}(?:com|org|net|edu|gov|io|me|co|info|app|dev|ai|de|fr|uk|es|it|nl|ch|at|eu|us|ca|au|in|jp|cn|ru|br)/{_URL_CHAR}{{1,2000}})', re.I)
@@ -112,7 +118,7 @@ def _closed(text:str, start:int, end:int) -> int:
         n -= 1
     return start + n
 
-# %% ../nbs/03_anonymize.ipynb #e1ddb1c7
+# %% ../nbs/03_anonymize.ipynb #69fcb3ee
 @_finds('URL')
 def _urls(look:_Look) -> Iterator[tuple[int, int]]:
     "Addresses on the web"
@@ -123,7 +129,7 @@ def _urls(look:_Look) -> Iterator[tuple[int, int]]:
     if 'www.' in look.low or _BARE_SIGN.search(look.low):
         yield from ((m.start(), _closed(text, *m.span())) for m in _BARE.finditer(text))
 
-# %% ../nbs/03_anonymize.ipynb #23eb61fb
+# %% ../nbs/03_anonymize.ipynb #1cb95dcd
 _IBAN = re.compile(r'(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?:(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?)(?![A-Z0-9])', re.I)
 _SAID_IBAN = re.compile(r'\b(?:iban|account|konto|compte|cuenta|conto)\b.{0,20}$', re.I | re.S)
 
@@ -140,7 +146,7 @@ def _ibans(look:_Look) -> Iterator[tuple[int, int]]:
         if ends: yield m.start(), ends[0]
         elif sum(c.isdigit() for c in m[0]) > 9 and _SAID_IBAN.search(text[max(0, m.start()-30):m.start()]): yield m.span()
 
-# %% ../nbs/03_anonymize.ipynb #267c0bf5
+# %% ../nbs/03_anonymize.ipynb #bc762c93
 _CARD = re.compile(r'(?<![\w.,])[2-6](?:[0-9]{12,18}|[0-9]{3}(?:([ -])[0-9]{4}(?:\1[0-9]{4}){2}(?:\1[0-9]{1,3})?|([ -])[0-9]{6}\2[0-9]{4,5}))(?![\w]|[.,][0-9])')
 _ISSUER = re.compile(r'4|5[1-5]|2[2-7]|3[4-9]|6(?:011|4|5|2)|5[06-9]|6')
 _SAID_CARD = re.compile(r'\b(?:card|visa|mastercard|amex|karte|kartennummer|carte|tarjeta|carta|cartão)\b.{0,30}$', re.I | re.S)
@@ -154,7 +160,7 @@ def _cards(look:_Look) -> Iterator[tuple[int, int]]:
         sure = _ISSUER.match(m[0]) and luhn.is_valid(re.sub('[ -]', '', m[0]))
         if sure or _SAID_CARD.search(text[max(0, m.start()-40):m.start()]): yield m.span()
 
-# %% ../nbs/03_anonymize.ipynb #35b9e389
+# %% ../nbs/03_anonymize.ipynb #d17ae807
 _B, _E = r'(?<![\w.,$€£¥#=:/+*^-])', r'(?![\w]|[.,:/-][0-9]|[ ]?[*/=^%€$])'
 _PHONE = re.compile('|'.join((
     r'(?:(?<![\w+])|(?<=[0-9]{8}))\+ ?1[ .-]?(?:\([0-9]{3}\)|[0-9]{3})[ .-]{0,2}[0-9]{3}[ .-]?[0-9]{4}(?![0-9])',    # +1 202-555-0147
@@ -169,7 +175,7 @@ _PHONE = re.compile('|'.join((
     _B + r'\([1-9][0-9]{1,2}\)[ -]?[0-9]{3,5}[ -][0-9]{3,5}' + _E)))                       # (11) 91234-5678
 _DATE_LIKE = re.compile(r'[0-9]{1,2}([/-])[0-9]{1,2}\1[0-9]{2,4}(?![0-9])')
 
-# %% ../nbs/03_anonymize.ipynb #2939b7a0
+# %% ../nbs/03_anonymize.ipynb #903a00f8
 _SAID_PHONE = re.compile(r'(?:\b(?:tele)?(?:phone|fone)s?(?: (?:number|no))?|\b(?:tel|telefon|telefono|teléfono|téléphone|tél|mobile?|móvil|celular|cell(?:phone)?|handy|handynummer|telefonnummer|rufnummer|call(?: (?:me|us|him|her|them))?(?: (?:at|on))?|dial|text (?:me|us) (?:at|on)|fax|whatsapp|hotline|sms)'
     r'|телефон|тел|номер|电话|手机|手机号|電話|電話番号|携帯|전화|전화번호|हमारा फोन|फोन|फ़ोन|هاتف|جوال|טלפון)(?:\b|(?<=[^\x00-\x7f]))[^0-9]{0,15}$', re.I)
 _DIGITS = re.compile(r'[0-9](?:[ ()./-]{0,2}[0-9]){5,14}(?![\w]|[.,][0-9])')
@@ -185,7 +191,7 @@ def _phones(look:_Look) -> Iterator[tuple[int, int]]:
             if (8 <= n <= 16 or n == 7 and m[0][0] == '5') and not _DATE_LIKE.match(m[0]): yield m.span()
         if _SAID_PHONE.search(look.low[max(0, s-40):s]) and (m := _DIGITS.search(text, s, e + 2)) and m.start() - s < 3 and not _DATE_LIKE.match(m[0]): yield m.span()
 
-# %% ../nbs/03_anonymize.ipynb #c6d96eaf
+# %% ../nbs/03_anonymize.ipynb #89697ad4
 _MONTH = (r'(?:jan|feb|fév|mar|mär|mrz|mrt|apr|avr|abr|may|mai|mei|maj|jun|juin|jul|juil|aug|aoû|ago|sep|set|oct|okt|ott|out|nov|dec|dez|déc|dic|ene|gen|mag|giu|lug|sty|lut|kwi|cze|lip|sie|wrz|paź|lis|gru'
     r'|янв|фев|мар|апр|ма[йя]|июн|июл|авг|сен|окт|ноя|дек|oca|şub|nis|haz|tem|ağu|eyl|eki|kas|ara)[^\W\d_]{0,9}\.?')
 _DATE = re.compile(r'(?<!\d)(?:' + '|'.join((
@@ -194,12 +200,11 @@ _DATE = re.compile(r'(?<!\d)(?:' + '|'.join((
     r"\d{1,2}(?:st|nd|rd|th|er|\.|º|°)?(?:[ /-]| de | of | d')(?:de )?" + _MONTH + r"(?:(?:,? |[/-]| de | del | of |, )(?:[12]\d{3}|'?\d{2}))?")) +
     r')(?!\d)|\b' + _MONTH + r' (?:\d{1,2}(?:st|nd|rd|th)?(?!\d)(?:,? (?:of )?[12]\d{3})?|(?:of )?[12]\d{3})(?!\d)')
 
-# %% ../nbs/03_anonymize.ipynb #714aaaa5
+# %% ../nbs/03_anonymize.ipynb #1891d522
 _BORN_WORDS = ('born', 'birth', 'dob', 'd.o.b', 'bday', 'b-day', 'geb.', 'gebor', 'gebur', 'né ', 'née ', 'né(e)', 'naissance', 'nacid', 'nacim', 'nascid', 'nascim', 'nascit', 'nato ', 'nata ', 'cumplea',
     'urodz', 'ur. ', 'родил', 'рожд', 'doğum', 'doğdu', '出生', '生日', '生年月日', '생년월일', 'תאריך לידה', 'تاريخ الميلاد', 'जन्म')
 _BORN = re.compile(r'(?:(?<![^\W_])(?:' + '|'.join(re.escape(w) for w in _BORN_WORDS if ord(w[0]) < 256) + ')|' + '|'.join(re.escape(w) for w in _BORN_WORDS if ord(w[0]) > 255) + r'|birth)\.?(?:(?![12]\d{3}(?!\d))(?:[^\n.!?;]|\.(?! )|(?<=[^a-z][a-z]{2})\. )){0,60}$|\(b\. ?$')
-_BORN_SIGN = re.compile(r'b(?:orn|irth|-?day)|\(b\.|d\.?o\.?b|geb|na(?:c[ei]|sc|iss|t[oa] )|cumplea|urodz|ur\. ')
-_BORN_HINTS = 'born', 'birth', 'bday', 'b-day', '(b.', 'dob', 'd.o.b', 'geb', 'nac', 'nasc', 'naiss', 'nato ', 'nata ', 'cumplea', 'urodz', 'ur. ' # quicker to look for than the pattern
+_BORN_HINTS = ('born', 'birth', 'bday', 'b-day', '(b.', 'dob', 'd.o.b', 'geb', 'nace', 'naci', 'nasc', 'naiss', 'nato ', 'nata ', 'cumplea', 'urodz', 'ur. ') # how the words begin that are ASCII
 _BORN_FOREIGN = ['生まれ', *(w for w in _BORN_WORDS if not w.isascii())]
 _BORN_AFTER = re.compile(r'\s?(?:出生|生まれ|생\b|に生ま)')
 
@@ -207,21 +212,14 @@ _BORN_AFTER = re.compile(r'\s?(?:出生|生まれ|생\b|に生ま)')
 def _births(look:_Look) -> Iterator[tuple[int, int]]:
     "Dates of birth"
     low, done = look.low, -1
-    for at in sorted(_born_signs(low)):
+    for at in sorted(_places(low, _BORN_HINTS if low.isascii() else (*_BORN_HINTS, *_BORN_FOREIGN))):   # dates are looked for only near a word for birth
         for m in _DATE.finditer(low, max(done + 1, at - 30, 0), at + 120):
             if m.start() > at + 80: break
             done = m.start()
             said = _BORN.search(low[max(0, m.start()-75):m.start()].replace(':\n', ': '))
             if said or _BORN_AFTER.match(low, m.end()): yield m.span()
 
-def _born_signs(low:str) -> Iterator[int]:
-    "Where a word for birth may stand: dates are looked for only near to one"
-    if any(w in low for w in _BORN_HINTS): yield from (m.start() for m in _BORN_SIGN.finditer(low))
-    for w in _BORN_FOREIGN if not low.isascii() else ():
-        at = low.find(w)
-        while at >= 0: yield at; at = low.find(w, at + 1)
-
-# %% ../nbs/03_anonymize.ipynb #4f48199b
+# %% ../nbs/03_anonymize.ipynb #5ad76844
 _PREFIXES = {'sk-': r'[\w-]{20,}', 'k_live_': r'\w{10,}', 'k_test_': r'\w{10,}', 'whsec_': r'\w{16,}', 'AKIA': '[A-Z0-9]{16}', 'ASIA': '[A-Z0-9]{16}', 'ghp_': r'\w{20,}', 'gho_': r'\w{20,}', 'ghu_': r'\w{20,}', 'ghs_': r'\w{20,}', 'ghr_': r'\w{20,}',
     'github_pat_': r'\w{20,}', 'glpat-': r'[\w-]{20,}', 'xoxb-': r'[\w-]{10,}', 'xoxp-': r'[\w-]{10,}', 'xoxa-': r'[\w-]{10,}', 'xoxr-': r'[\w-]{10,}', 'xoxs-': r'[\w-]{10,}', 'xapp-': r'[\w-]{10,}', 'AIza': r'[\w-]{30,}', 'ya29.': r'[\w-]{20,}', 'GOCSPX-': r'[\w-]{20,}',
     'hf_': '[A-Za-z0-9]{30,}', 'npm_': '[A-Za-z0-9]{30,}', 'pypi-': r'[\w-]{40,}', 'SG.': r'[\w-]{16,}\.[\w-]{16,}', 'gsk_': r'\w{30,}', 'xai-': r'\w{30,}', 'shpat_': r'\w{20,}', 'dop_v1_': r'\w{30,}', 'r8_': r'\w{30,}', 'eyJ': r'[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?'}
@@ -236,26 +234,15 @@ def _known_keys(look:_Look) -> Iterator[tuple[int, int]]:
     if 'PRIVATE KEY' in text: yield from (m.span() for m in _PEM.finditer(text))
     if 'bearer' in look.low or 'authorization' in look.low: yield from (m.span(1) for m in _BEARER.finditer(look.low) if re.search('[0-9]|[A-Z].*[a-z]|[a-z].*[A-Z]', text[m.start(1):m.end(1)]))
 
-# %% ../nbs/03_anonymize.ipynb #f277e06d
+# %% ../nbs/03_anonymize.ipynb #e5fe735d
 _SECRETS = ('passw', 'pwd', 'passphrase', 'passcode', 'secret', 'apikey', 'api_key', 'api-key', 'api key', 'access_key', 'access key', 'token', 'private_key', 'contraseña', 'passwort', 'kennwort', 'mot de passe', 'пароль', '密码', 'パスワード')
 _SAID_SECRET = re.compile('(?:' + '|'.join(_SECRETS) + r''')[\w-]{0,12}["'`\])]{0,2}\s{0,3}(?:=>|[:=]{1,3}|：|\bis:?|\blautet:?|是)\s{0,3}(?:["'`]([^\s"'`<>]{4,200})["'`]|([^\s"'`,;<>(){}\[\]][^\s"'`,;<>]{4,200}))''')
-_SECRET_SIGN = re.compile(r'p(?:ass[wpc]|wd|rivate_key)|secret|a(?:pi[ _-]?key|ccess[_ ]key)|token|kennw|mot de')
 _EMPTY = re.compile(r'(?:your|my[_-]|the[_-]|process\.|os\.|env\.|re[qs]\w*\.|self\.|this\.|config|settings|[$%]?\{|\$[a-z_(]|https?:|[\w.]+[(\[])|(?:string|password|passwd|secret|token|none|null|true|false|undefined|example|text|x+|[*.•_-]+|change_?me)$')
-
-_SECRET_HINTS = 'pass', 'pwd', 'secret', 'key', 'token', 'contraseña', 'kennw', 'mot de', 'пароль', '密码', 'パスワード'
-
-def _secret_signs(low:str) -> Iterator[int]:
-    "Where a name for a secret may begin"
-    yield from (m.start() for m in _SECRET_SIGN.finditer(low))
-    for w in [] if low.isascii() else [w for w in _SECRETS if not w.isascii()]:
-        at = low.find(w)
-        while at >= 0: yield at; at = low.find(w, at + 1)
 
 def _said_keys(look:_Look) -> Iterator[tuple[int, int]]:
     "What stands behind a name for a secret"
     low, done = look.low, 0
-    if not any(w in low for w in _SECRET_HINTS): return
-    for m in filter(None, (_SAID_SECRET.match(low, at) for at in sorted(_secret_signs(low)))):
+    for m in filter(None, (_SAID_SECRET.match(low, at) for at in sorted(_places(low, _SECRETS)))):
         if m.start() < done: continue
         done = m.end()
         n = 1 if m[1] else 2
@@ -263,7 +250,7 @@ def _said_keys(look:_Look) -> Iterator[tuple[int, int]]:
         odd = re.search(r'[0-9]|[!@#$%^&*~]', value) and not re.fullmatch(r'[0-9]{1,3}%?|[\w.]+\.[a-z]{2,4}', value)
         if len(value) > 3 and not _EMPTY.match(m[n]) and (odd or n == 1 and not re.fullmatch(r'[\w-]+[.:/][\w./:-]+', value)): yield m.start(n), m.start(n) + len(value)
 
-# %% ../nbs/03_anonymize.ipynb #1949c753
+# %% ../nbs/03_anonymize.ipynb #129f06e7
 _RUN = re.compile(r'[A-Za-z0-9+/_-]{32,}={0,2}')
 _UUID, _DIGEST = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}', re.I), re.compile(r'(?:sha-?\d{0,3}|md5|digest|checksum|blake2\w?)\W{0,3}$', re.I)
 
@@ -275,7 +262,7 @@ def _chance(run:str) -> bool:
     some = run[:400]
     return -sum((p := some.count(c)/len(some))*log2(p) for c in set(some)) > 4.2 and len(re.findall('[0-9][A-Za-z]|[a-z][A-Z]|[A-Za-z][0-9]', some)) > len(some)/5
 
-# %% ../nbs/03_anonymize.ipynb #ff6f79a2
+# %% ../nbs/03_anonymize.ipynb #97fbc34b
 def _random_keys(look:_Look) -> Iterator[tuple[int, int]]:
     "Long strings that look like chance"
     text = look.plain
@@ -287,7 +274,7 @@ def _keys(look:_Look) -> Iterator[tuple[int, int]]:
     "Keys, tokens and passwords"
     for f in (_known_keys, _said_keys, _random_keys): yield from f(look)
 
-# %% ../nbs/03_anonymize.ipynb #b9c69830
+# %% ../nbs/03_anonymize.ipynb #aaeb15fa
 _PLACEHOLDER = re.compile(r'<[A-Z]{1,20}(?:_[A-Z]{1,20}){0,3}_[1-9][0-9]{0,8}>')
 
 def _merged(spans:Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
@@ -300,7 +287,7 @@ def _merged(spans:Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
         else: out.append((s, e, kind)); longest = e - s
     return out
 
-# %% ../nbs/03_anonymize.ipynb #be5bce4b
+# %% ../nbs/03_anonymize.ipynb #80a2f2fd
 def _minus(spans:list[tuple[int, int, str]], holes:list[tuple[int, int]]) -> Iterator[tuple[int, int, str]]:
     "What is left of spans outside of holes (both in order)"
     for s, e, kind in spans:
@@ -311,7 +298,7 @@ def _minus(spans:list[tuple[int, int, str]], holes:list[tuple[int, int]]) -> Ite
                 s = max(s, b)
         if s < e: yield s, e, kind
 
-# %% ../nbs/03_anonymize.ipynb #235401f4
+# %% ../nbs/03_anonymize.ipynb #c8d43405
 def find(
     text:str, # any
 ) -> list[Found]: # in order, without overlaps; positions are those of `text`, whatever it was disguised as
@@ -323,7 +310,7 @@ def find(
     spans = _minus(_merged(spans), [m.span() for m in _PLACEHOLDER.finditer(plain)])
     return [Found(kind, s, e) if back is None else Found(kind, back[s], back[e-1] + 1) for s, e, kind in spans]
 
-# %% ../nbs/03_anonymize.ipynb #759596d9
+# %% ../nbs/03_anonymize.ipynb #d36c70a5
 def _same(
     kind:str,  # of a find
     value:str, # as it stands in a text
@@ -334,7 +321,7 @@ def _same(
     if kind == 'IBAN': return re.sub('[^A-Z0-9]', '', value.upper())
     return value if kind == 'KEY' else ' '.join(value.casefold().split())
 
-# %% ../nbs/03_anonymize.ipynb #d64aea34
+# %% ../nbs/03_anonymize.ipynb #083c1831
 class Anonymizer(Private):
     "Puts placeholders where personal data stood; safe to share between threads"
     def __init__(self,
@@ -348,7 +335,7 @@ class Anonymizer(Private):
         if self.path: self._read()
         self._deep = _presidio(spacy_model, language, tuple(entities)) if spacy_model else None
 
-# %% ../nbs/03_anonymize.ipynb #60a2ee4f
+# %% ../nbs/03_anonymize.ipynb #75426a74
 @patch
 def _placeholder(self:Anonymizer, kind:str, value:str) -> str:
     "The placeholder of a value, a new one where it has none"
@@ -359,7 +346,7 @@ def _placeholder(self:Anonymizer, kind:str, value:str) -> str:
             if (name := f'<{kind}_{n}>') not in self.mapping: self.mapping[name], self._known[key] = value, name
         return self._known[key]
 
-# %% ../nbs/03_anonymize.ipynb #a8b901e2
+# %% ../nbs/03_anonymize.ipynb #54b10eec
 @patch
 def _reserve(self:Anonymizer, text:str):
     "What looks like a placeholder and is not in the mapping stands for itself"
@@ -367,7 +354,7 @@ def _reserve(self:Anonymizer, text:str):
     with self._lock:
         for m in _PLACEHOLDER.finditer(text): self.mapping.setdefault(m[0], m[0])
 
-# %% ../nbs/03_anonymize.ipynb #323c2657
+# %% ../nbs/03_anonymize.ipynb #faa8e586
 @patch
 def cut(self:Anonymizer,
     text:str,          # any
@@ -382,7 +369,7 @@ def cut(self:Anonymizer,
         at = f.end
     return ''.join(out) + text[at:], tuple(names)
 
-# %% ../nbs/03_anonymize.ipynb #ffbc3f82
+# %% ../nbs/03_anonymize.ipynb #ebc9166e
 @patch
 def __call__(self:Anonymizer,
     text:str,       # any
@@ -405,7 +392,7 @@ def _to_the_end_of_lines(text:str, found:list[Found]) -> list[Found]:
         out.append(Found(f.kind, f.start, end if end >= 0 else len(text)))
     return out
 
-# %% ../nbs/03_anonymize.ipynb #d7b45945
+# %% ../nbs/03_anonymize.ipynb #aa0614aa
 @patch
 def _found(self:Anonymizer, text:str, deep:bool) -> list[Found]:
     "What is always looked for, and what Presidio finds beside it"
@@ -421,7 +408,7 @@ def _trimmed(text:str, start:int, end:int) -> tuple[int, int]|None:
     words = list(re.finditer(r'\w', part))
     return (start + words[0].start(), start + words[-1].end()) if words else None
 
-# %% ../nbs/03_anonymize.ipynb #fb73c2ac
+# %% ../nbs/03_anonymize.ipynb #f864a7a3
 @patch
 def restore(self:Anonymizer,
     text:str, # with placeholders; those that were never given out stay
@@ -429,7 +416,7 @@ def restore(self:Anonymizer,
     "The text with what the placeholders stood for first"
     return _PLACEHOLDER.sub(lambda m: self.mapping.get(m[0], m[0]), text)
 
-# %% ../nbs/03_anonymize.ipynb #88f2c8f8
+# %% ../nbs/03_anonymize.ipynb #df5a64e3
 @patch
 def save(self:Anonymizer):
     "Write the mapping, whole or not at all, for its owner's eyes; without a path there is nothing to do"
@@ -446,7 +433,7 @@ def save(self:Anonymizer):
     finally:
         if tmp and os.path.exists(tmp): os.unlink(tmp)
 
-# %% ../nbs/03_anonymize.ipynb #84f6a55f
+# %% ../nbs/03_anonymize.ipynb #189b6b77
 @patch
 def _read(self:Anonymizer):
     "Take up a mapping that was saved"
@@ -461,7 +448,7 @@ def _read(self:Anonymizer):
         kind = name[1:-1].rpartition('_')[0]
         if value != name: self._known[kind, _same(kind, value)] = name
 
-# %% ../nbs/03_anonymize.ipynb #96e33da4
+# %% ../nbs/03_anonymize.ipynb #6e05cd9e
 def _parts(text:str, most:int) -> Iterator[tuple[int, str]]: # where it starts, and it
     "A text in parts of at most so many characters, cut between words where that can be"
     start = 0
@@ -471,7 +458,7 @@ def _parts(text:str, most:int) -> Iterator[tuple[int, str]]: # where it starts, 
         start = end
     yield start, text[start:]
 
-# %% ../nbs/03_anonymize.ipynb #e172aad4
+# %% ../nbs/03_anonymize.ipynb #45321578
 def _spacy(model:str): # the model
     "A spaCy model that is on this machine; it is never looked for elsewhere"
     import spacy
@@ -481,7 +468,7 @@ def _spacy(model:str): # the model
         raise ConfigError(f'spacy_model {model}: knows no names (it has {", ".join(nlp.pipe_names) or "no components"}); give one with a component `ner` or `entity_ruler`')
     return nlp
 
-# %% ../nbs/03_anonymize.ipynb #0d3aa40a
+# %% ../nbs/03_anonymize.ipynb #7ff90427
 def _presidio(model:str, language:str, entities:tuple[str, ...]): # a function from a text to spans (start, end, entity)
     "Presidio, with what is on this machine"
     try:
@@ -503,7 +490,7 @@ def _presidio(model:str, language:str, entities:tuple[str, ...]): # a function f
     return lambda text: _everywhere(text, [(at + r.start, at + r.end, r.entity_type) for at, part in _parts(re.sub('[\ud800-\udfff]', '?', text), min(nlp.max_length, 50_000))
                                            for r in analyzer.analyze(part, language, list(entities))])
 
-# %% ../nbs/03_anonymize.ipynb #717a10b6
+# %% ../nbs/03_anonymize.ipynb #58f8075e
 def _everywhere(text:str, spans:list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     "The spans, and each person's name wherever else it stands"
     names = {text[t[0]:t[1]] for s, e, kind in spans if kind == 'PERSON' and (t := _trimmed(text, s, e))}

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['plain_words', 'Plain', 'longest_runs', 'canaries', 'read_log', 'Audit', 'audit', 'Surfaced', 'audit_data']
 
-# %% ../nbs/05_audit.ipynb #cf04fb62
+# %% ../nbs/05_audit.ipynb #20699814
 import json, os, random, re, unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -18,36 +19,40 @@ from .anonymize import find
 from .boundary import Guard, body_hash, request_texts
 from .core import DataError, Instance
 
-# %% ../nbs/05_audit.ipynb #9a030f89
+# %% ../nbs/05_audit.ipynb #ba2af2e9
 _OWN = '\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff' # Thai, Lao, Burmese, Khmer, kana, Han
 _WORD = re.compile(f'[{_OWN}]|[^\\W_{_OWN}]+')
 
-# %% ../nbs/05_audit.ipynb #8e5630ca
+# %% ../nbs/05_audit.ipynb #fef0ddf8
 def plain_words(
     text:str, # any
 ) -> list[str]: # letters and digits, in lower case
     "The words of a text, the simple way; in scripts without spaces, each character is one"
     return _WORD.findall(unicodedata.normalize('NFKC', text).upper().casefold())
 
-# %% ../nbs/05_audit.ipynb #f346f479
+# %% ../nbs/05_audit.ipynb #6687f518
 class Plain:
     "Private knowledge as rows of words"
     def __init__(self,
         texts:Iterable[str], # K, piece by piece
     ):
-        self.known, self._sorted = {}, {}
-        self.rows, _ = _rows((self.known.setdefault(w, len(self.known) + 1) for w in plain_words(t)) for t in texts)
+        self._sorted, known = {}, defaultdict(count(1).__next__)   # a new word gets the next number
+        self.rows, _ = _rows(texts, known.__getitem__)
+        self.known = dict(known)
 
-    def runs(self, k:int) -> np.ndarray:
-        "A number for each of its runs of k words, sorted"
-        if k not in self._sorted: self._sorted = {k: np.sort(_runs(self.rows, k)[1])}   # one at a time: they are large
+    def runs(self, k:int) -> tuple[np.ndarray, np.ndarray]:
+        "A number for each of its runs of k words, sorted; and which first 27 bits they have"
+        if k not in self._sorted:   # one k at a time: they are large
+            numbers, begins = np.sort(_runs(self.rows, k)[1]), np.zeros(1 << 27, bool)
+            begins[numbers >> np.uint64(37)] = True
+            self._sorted = {k: (numbers, begins)}
         return self._sorted[k]
 
-# %% ../nbs/05_audit.ipynb #f0a438d8
-def _rows(texts:Iterable[Iterable[int]]) -> tuple[np.ndarray, np.ndarray]:
-    "Rows of numbers in one, with a 0 after each; and where each ends"
+# %% ../nbs/05_audit.ipynb #8af62431
+def _rows(texts:Iterable[str], number:Callable[[str], int]) -> tuple[np.ndarray, np.ndarray]:
+    "The words' numbers in one row, with a 0 after each text; and where each ends"
     parts, zero = [np.zeros(0, np.uint32)], np.zeros(1, np.uint32)
-    for t in texts: parts += np.fromiter(t, np.uint32), zero
+    for t in texts: words = plain_words(t); parts += np.fromiter(map(number, words), np.uint32, len(words)), zero
     return np.concatenate(parts), np.cumsum([len(p) + 1 for p in parts[1::2]])
 
 def _runs(rows:np.ndarray, k:int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,14 +66,16 @@ def _runs(rows:np.ndarray, k:int) -> tuple[np.ndarray, np.ndarray]:
     at = np.flatnonzero(whole)
     return at, h[at]
 
-# %% ../nbs/05_audit.ipynb #96fcdbf1
+# %% ../nbs/05_audit.ipynb #3f7689d4
 def _hits(plain:Plain, rows:np.ndarray, k:int) -> np.ndarray:
     "Where a run of k words begins that K has, too"
-    (at, h), there = _runs(rows, k), plain.runs(k)
+    (at, h), (there, begins) = _runs(rows, k), plain.runs(k)
     if not len(at) or not len(there): return at[:0]
+    some = begins[h >> np.uint64(37)]   # most are ruled out by their first bits
+    at, h = at[some], h[some]
     return at[there[np.minimum(np.searchsorted(there, h), len(there) - 1)] == h]
 
-# %% ../nbs/05_audit.ipynb #a43b5d9e
+# %% ../nbs/05_audit.ipynb #b65e446f
 def longest_runs(
     texts:Sequence[str], # to be looked at
     plain:Plain, # K
@@ -77,14 +84,14 @@ def longest_runs(
     "The longest runs that texts share with K, word for word"
     longest, batches = [], []
     for i in range(0, len(texts), 1000):
-        rows, ends = _rows((plain.known.get(w, 0) for w in plain_words(t)) for t in texts[i:i + 1000])
+        rows, ends = _rows(texts[i:i + 1000], lambda w, get=plain.known.get: get(w, 0))
         here, at = [0]*len(ends), _hits(plain, rows, n)
         for group in np.split(at, np.flatnonzero(np.diff(at) != 1) + 1) if len(at) else ():   # those that begin side by side are one run
             t = int(np.searchsorted(ends, group[0], 'right')); here[t] = max(here[t], len(group) + n - 1)
         longest += here; batches.append(rows)
     return longest, max(longest, default=0) or next((k for k in range(n - 1, 0, -1) if any(len(_hits(plain, rows, k)) for rows in batches)), 0)
 
-# %% ../nbs/05_audit.ipynb #86cbe782
+# %% ../nbs/05_audit.ipynb #ed2b094e
 _ALIKE = str.maketrans('aeopcxs', 'аеорсхѕ')   # Cyrillic
 
 _DRESSES = { # name: what is done to the words of a piece; the second scan is expected to see through those of `_PLAIN`
@@ -97,7 +104,7 @@ _DRESSES = { # name: what is done to the words of a piece; the second scan is ex
 }
 _PLAIN = 'as it is', 'capitals', 'punctuation'
 
-# %% ../nbs/05_audit.ipynb #7b0817c3
+# %% ../nbs/05_audit.ipynb #730d62f8
 def canaries(
     texts:Sequence[str], # where they are planted, e.g. the requests; none takes a sentence of psi's own
     knowledge:Sequence[str], # some pieces of K
@@ -117,7 +124,7 @@ def canaries(
             out.append((dress, f'{text[:gap]} {wear(t[words[at].start():words[min(at + n + 2, len(words)) - 1].end()].split())} {text[gap:]}'))
     return out
 
-# %% ../nbs/05_audit.ipynb #ff4e2165
+# %% ../nbs/05_audit.ipynb #7b2e7565
 def read_log(
     path:str|os.PathLike, # audit.jsonl
 ) -> list[dict]: # its lines; none where there is no such file
@@ -132,7 +139,7 @@ def read_log(
         raise DataError(f'{path} line {i}: is not a line that a guard wrote; the record was changed or damaged, so nothing can be said from it')
     return out
 
-# %% ../nbs/05_audit.ipynb #bfd71925
+# %% ../nbs/05_audit.ipynb #2e647164
 @dataclass
 class Audit:
     "What was found"
@@ -152,7 +159,7 @@ class Audit:
     @property
     def clean(self) -> bool: return not (self.unrecorded or self.leaks or self.personal or self.unseen)
 
-# %% ../nbs/05_audit.ipynb #f0d8bd9d
+# %% ../nbs/05_audit.ipynb #33604f71
 def audit(
     rows:Sequence[dict], # the journal's calls to M_L, as `Journal.rows` gives them
     log:Sequence[dict], # what `read_log` gave
@@ -163,7 +170,7 @@ def audit(
     "Look at everything that left for M_L"
     asked, names = ['\n'.join(t for _, t in request_texts(r['request'])) for r in rows], [f'{r["stage"] or "request"} {r["index"]}' for r in rows]
     hashes, recorded = [body_hash(r['request']) for r in rows], {(r['key'], r['hash']) for r in log}
-    out = Audit(guard.verbatim.n, len(guard.knowledge), len(rows), sum(size for _, size in hashes))
+    out = Audit(guard.verbatim.n, len(guard.knowledge), requests=len(rows), size=sum(size for _, size in hashes))
     out.unanswered = len({r['key'] for r in log} - {r['key'] for r in rows})
     out.unrecorded = [name for name, r, (h, _) in zip(names, rows, hashes) if (r['key'], h) not in recorded]
     for r in {r['key']: r for r in log}.values(): out.redacted.update(r['redacted'])
@@ -173,7 +180,7 @@ def audit(
     if out.pieces and guard.verbatim.runs: _compare(out, names, asked, [q.words if q else 0 for q in found], guard, seed)
     return out
 
-# %% ../nbs/05_audit.ipynb #8edf9fc6
+# %% ../nbs/05_audit.ipynb #0956bcc0
 def _text(piece) -> str: return piece if isinstance(piece, str) else piece.text
 
 def _compare(out:Audit, names:list[str], asked:list[str], words:list[int], guard:Guard, seed:int):
@@ -189,7 +196,7 @@ def _compare(out:Audit, names:list[str], asked:list[str], words:list[int], guard
         out.unseen[dress] += not any(q.rule == 'overlap' for q in guard.find(text)) or dress in _PLAIN and not b
     out.unseen = +out.unseen
 
-# %% ../nbs/05_audit.ipynb #cbd56239
+# %% ../nbs/05_audit.ipynb #3eaeece2
 @patch
 def _repr_markdown_(self:Audit) -> str:
     "The figures, and the verdict"
@@ -204,7 +211,7 @@ def _repr_markdown_(self:Audit) -> str:
     if self.leaks: rows['**what left**'] = few([f'{name} ({what})' for name, what in self.leaks])
     return '| | |\n|---|:--|\n' + '\n'.join(f'| {k} | {v} |' for k, v in {**rows, '**verdict**': self.verdict}.items())
 
-# %% ../nbs/05_audit.ipynb #98c52c2f
+# %% ../nbs/05_audit.ipynb #44bda419
 @patch(as_prop=True)
 def verdict(self:Audit) -> str:
     "In one sentence"
@@ -216,14 +223,14 @@ def verdict(self:Audit) -> str:
     if not self.planted: return f'clean, but the knowledge has no run of {self.n} words that could be planted: only terms and patterns were compared'
     return f'clean: no {self.n} words in a row of private knowledge have left'
 
-# %% ../nbs/05_audit.ipynb #6345cf4a
+# %% ../nbs/05_audit.ipynb #e0cb6920
 class Surfaced(NamedTuple):
     "Private knowledge in an instance"
     id:str    # of the instance
     words:int # in a row
     text:str  # the words; this is K, so mind where it is shown
 
-# %% ../nbs/05_audit.ipynb #9d962a0b
+# %% ../nbs/05_audit.ipynb #50d978be
 def audit_data(
     instances:Iterable[Instance], # D_t
     guard:Guard, # knows K

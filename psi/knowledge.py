@@ -19,10 +19,12 @@ from .core import ConfigError, DataError, EngineError, Private, content_id, writ
 _UNSPACED = r'\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}' # scripts that put no spaces between words
 _any = regex.compile(rf'(?V1)[[\p{{L}}\p{{N}}]&&[{_UNSPACED}]]\p{{M}}{{0,63}}|[[\p{{L}}\p{{N}}]--[{_UNSPACED}]](?:[[\p{{L}}\p{{N}}]--[{_UNSPACED}]]|\p{{M}}){{0,63}}|[^\p{{L}}\p{{N}}]{{64}}')
 _ascii = re.compile('[A-Za-z0-9]{1,64}|[^A-Za-z0-9]{64}')
+_latin = re.compile(r'[^\W_]{1,64}|[\W_]{64}') # the same for alphabets without combining marks
+_not_latin = re.compile('[\u0300-\u036f\u0483-\u0489\u0590-\u1bff\u1cd0-\u1dff\u20d0-\u20ff\u2c80-\uabff\ud7b0-\ufdff\ufe20-\ufe2f\uff00-\U0010ffff]')
 
 def _words(text:str) -> list[tuple[int, int]]:
     "Where each word begins and ends"
-    return [m.span() for m in (_ascii if text.isascii() else _any).finditer(text)]
+    return [m.span() for m in (_ascii if text.isascii() else _any if _not_latin.search(text) else _latin).finditer(text)]
 
 # %% ../nbs/03_knowledge.ipynb #08023317
 @dataclass(frozen=True, repr=False)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['fold', 'Letters', 'letters', 'Run', 'Verbatim']
 
-# %% ../nbs/02_verbatim.ipynb #1a5eb8ce
+# %% ../nbs/02_verbatim.ipynb #538c396d
 import json, re, unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.basics import patch
 from .core import ConfigError
 
-# %% ../nbs/02_verbatim.ipynb #e04a5353
+# %% ../nbs/02_verbatim.ipynb #d464f153
 @lru_cache(None)
 def _look_alikes() -> dict[str, str]:
     "Characters outside ASCII, and the ASCII letters that they can be taken for"
@@ -27,7 +27,7 @@ def _look_alikes() -> dict[str, str]:
         return next((s for x in like if further and len(x) == 1 and (s := plain(x, False))), '')   # by way of another look-alike
     return {c: s for c in table if len(c) == 1 and not c.isascii() and (s := plain(c))}
 
-# %% ../nbs/02_verbatim.ipynb #b9443fcc
+# %% ../nbs/02_verbatim.ipynb #0e0c49c1
 _NAMED = re.compile(r'(?:.* )?(?:LATIN (?:CAPITAL |SMALL |LETTER )+(?:CAPITAL )?|SYMBOL LETTER )([A-Z])(?: WITH .*)?')
 _SAME = str.maketrans({'0': 'o', '1': 'l', 'i': 'l', '5': 's', 'm': 'rn', 'w': 'nn', 'v': 'n', 'y': 'u'}) # alike in many typefaces; or as the capital and the small letter of another alphabet are (Ν and ν, Υ and υ)
 _BLANK = '\u115f\u1160\u3164\uffa0' # letters by name, but nothing is to be seen
@@ -40,7 +40,7 @@ def _letter(c:str) -> str:
     named = next(filter(None, (_NAMED.fullmatch(unicodedata.name(x, '')) for x in cases)), None)
     return named[1] if named else '' if kind == 'So' else c
 
-# %% ../nbs/02_verbatim.ipynb #9ffd46a1
+# %% ../nbs/02_verbatim.ipynb #fcc98472
 def fold(
     c:str, # one character
 ) -> str:  # small letters and digits; '' for a space, a mark, punctuation
@@ -49,7 +49,7 @@ def fold(
     plain = ''.join((d if d.isalnum() else '') if d.isascii() else _letter(d) for d in unicodedata.normalize('NFKD', c))
     return plain.casefold().translate(_SAME)
 
-# %% ../nbs/02_verbatim.ipynb #3be38b3a
+# %% ../nbs/02_verbatim.ipynb #781ced35
 _GAP, _MARK, _LETTER, _WORD = 1, 2, 3, 4 # kinds of characters; the last is a word of its own
 _OWN = re.compile('(?:CJK|HIRAGANA|KATAKANA|HALFWIDTH KATAKANA|THAI|LAO|KHMER|MYANMAR) ') # names in the scripts without spaces
 
@@ -71,30 +71,31 @@ class _Characters:
                 self.n[p], self.at[p], self.used = len(s), self.used, self.used + len(s)
                 self.kind[p] = (_WORD if _OWN.match(unicodedata.name(c, '')) else _LETTER) if s else _MARK if kind[0] == 'M' or kind in ('Cf', 'Lm') else _GAP
 
-# %% ../nbs/02_verbatim.ipynb #317b49b2
+# %% ../nbs/02_verbatim.ipynb #c9f62541
 _characters = lru_cache(None)(_Characters)
+_LABELS = 'Instruction:', 'Input:', 'Output:', '<noinput>'
 _BEFORE = re.compile(r'[ \t]*(?:#{2,}[ \t]*)?(?:\d+\.[ \t]*)?') # what may stand between the beginning of a line and a label
+
+_NUMBER = re.compile(r'\d\. ')
 
 def _labels(text:str) -> Iterable[tuple[int, int]]:
     "Where the labels of a list of instances stand"
-    for label in 'Instruction:', 'Input:', 'Output:', '<noinput>':
+    for label in _LABELS:
         at = text.find(label)
         while at >= 0:
             line = text.rfind('\n', 0, at) + 1
-            if label[0] == '<' or _BEFORE.fullmatch(text, line, at): yield line if label[0] != '<' else at, at + len(label)
+            if label[0] != '<' and _BEFORE.fullmatch(text, line, at): yield line, at + len(label)
+            elif label[0] == '<' or _NUMBER.fullmatch(text, max(at - 3, 0), at): yield at, at + len(label)   # as in 'The data instructions: 1. Instruction:' of Table 6
             at = text.find(label, at + 1)
 
-# %% ../nbs/02_verbatim.ipynb #f002f48a
-_LABEL = re.compile('Instruction:|Input:|Output:|<noinput>')
-
-# %% ../nbs/02_verbatim.ipynb #7d852662
+# %% ../nbs/02_verbatim.ipynb #3bac8143
 class Letters(NamedTuple):
     "A text without spaces, punctuation and disguise"
     codes:np.ndarray # (m,) folded letters
     char:np.ndarray  # (m,) which character of the text each came from
     word:np.ndarray  # (w,) where a word begins, in `codes`
 
-# %% ../nbs/02_verbatim.ipynb #4e8c3563
+# %% ../nbs/02_verbatim.ipynb #52f35d74
 def letters(
     text:str, # any
     labels:bool=False, # are the labels of a list of instances words? They are skipped where not
@@ -111,7 +112,7 @@ def letters(
     first = np.cumsum(n, dtype=np.int32) - n
     return Letters(t.pool[t.at[points[char]] + np.arange(len(char), dtype=np.int32) - first[char]], char, first[starts])
 
-# %% ../nbs/02_verbatim.ipynb #2bd36141
+# %% ../nbs/02_verbatim.ipynb #95016871
 _B, _LOW, _LOOK, _LONG = 0x9e3779b97f4a7c15, np.uint64(0xfff), 16, 4000
 # the base; the bits that hold a length; letters of the first look; a run has at most so many letters: it is cut there
 
@@ -128,7 +129,7 @@ def _mix(h:np.ndarray) -> np.ndarray:
     for shift, factor in (30, 0xbf58476d1ce4e5b9), (27, 0x94d049bb133111eb), (31, 1): h ^= h >> np.uint64(shift); h *= np.uint64(factor)
     return h
 
-# %% ../nbs/02_verbatim.ipynb #917a505b
+# %% ../nbs/02_verbatim.ipynb #b893d5fa
 class _Pieces:
     "The numbers of any pieces of a row of letters"
     def __init__(self, codes:np.ndarray):
@@ -140,7 +141,7 @@ class _Pieces:
     def every(self, l:int) -> np.ndarray: return _mix((self.sums[l:] - self.sums[:-l]) * self.inverse[:self.m + 1 - l])   # of l letters, from each letter on
     def of(self, start:np.ndarray, l) -> np.ndarray: return _mix((self.sums[start + l] - self.sums[start]) * self.inverse[start])
 
-# %% ../nbs/02_verbatim.ipynb #7e999dfc
+# %% ../nbs/02_verbatim.ipynb #0dcdba92
 class _Bloom:
     "Which numbers may be in a set: all that are, and few others"
     def __init__(self, h:np.ndarray):
@@ -156,7 +157,7 @@ class _Bloom:
         for k in 0, 1: at = list(self.places(h[p]))[k]; p = p[(self.bits[at >> 3] >> (at & 7).astype(np.uint8) & 1).astype(bool)]
         return p
 
-# %% ../nbs/02_verbatim.ipynb #bbdaaf9b
+# %% ../nbs/02_verbatim.ipynb #1e7a3e39
 class _Lengths:
     "First letters -> lengths of the runs that begin so"
     def __init__(self, pairs:np.ndarray): # sorted: the first letters' number in the upper 52 bits, a length in the lower 12
@@ -174,7 +175,7 @@ class _Lengths:
         same = found & ~_LOW == first[row]
         return row[same], (found[same] & _LOW).astype(np.int64)
 
-# %% ../nbs/02_verbatim.ipynb #36e939ab
+# %% ../nbs/02_verbatim.ipynb #917c8f57
 def _unique(parts:list[np.ndarray]) -> np.ndarray:
     "Sorted, each once"
     a = np.concatenate(parts); a.sort()
@@ -203,14 +204,14 @@ class _Table:
             out += zip(start[some].tolist(), l[some].tolist())
         return sorted(out)
 
-# %% ../nbs/02_verbatim.ipynb #83b01dfe
+# %% ../nbs/02_verbatim.ipynb #d86b7abb
 class Run(NamedTuple):
     "A place that repeats a protected text"
     start:int # first character, in the text that was searched
     end:int   # one after the last
     words:int # how many words of the protected text, at least n
 
-# %% ../nbs/02_verbatim.ipynb #f6ac4379
+# %% ../nbs/02_verbatim.ipynb #c34f3ebc
 class Verbatim:
     "Runs of n words of protected texts, to be found again in other texts"
     def __init__(self,
@@ -223,7 +224,7 @@ class Verbatim:
 
     def __repr__(self): return f'Verbatim: {self.runs} runs of {self.n} words'
 
-# %% ../nbs/02_verbatim.ipynb #dac60353
+# %% ../nbs/02_verbatim.ipynb #b3829ddf
 @patch
 def add(self:Verbatim,
     texts:Iterable[str], # more that is protected; a text of fewer than n words has no run
@@ -232,11 +233,11 @@ def add(self:Verbatim,
     part, size = [], 0
     for t in texts:
         part.append(t); size += len(t)
-        if _LABEL.search(t): self._labelled = True; self._add([t], True)
+        if any(label in t for label in _LABELS): self._labelled = True; self._add([t], True); self._add([re.sub('|'.join(_LABELS), ' ', t)])
         if size > 1 << 18: self._add(part); part, size = [], 0   # some at once: many short ones would cost more than few long ones
     self._add(part)
 
-# %% ../nbs/02_verbatim.ipynb #76c371e4
+# %% ../nbs/02_verbatim.ipynb #61f770e2
 @patch
 def _add(self:Verbatim, texts:list[str], labels:bool=False):
     "The numbers of their runs"
@@ -255,7 +256,7 @@ def _add(self:Verbatim, texts:list[str], labels:bool=False):
         whole.append(pieces.of(start, length))
         self.runs += len(some); self._tables = self._tables[:1]
 
-# %% ../nbs/02_verbatim.ipynb #1fa5306d
+# %% ../nbs/02_verbatim.ipynb #431b15f6
 @patch
 def _ready(self:Verbatim) -> list[_Table]:
     "The tables: the first, and the one of what was added later"
@@ -264,14 +265,15 @@ def _ready(self:Verbatim) -> list[_Table]:
         elif len(self._tables) == 1 and self._fresh[1]: self._tables = [*self._tables, _Table(*self._fresh)]
         return self._tables
 
-# %% ../nbs/02_verbatim.ipynb #068e1a45
+# %% ../nbs/02_verbatim.ipynb #b2ad3deb
 @patch
 def find(self:Verbatim,
     text:str, # any
 ) -> list[Run]: # in their order; runs that touch are one
     "Where a text repeats n words or more of what is protected"
     tables, found = self._ready(), []
-    for labels in (False, True) if self._labelled else (False,):
+    amid = self._labelled and sum(map(text.count, _LABELS)) > sum(1 for _ in _labels(text))   # labels that are words here
+    for labels in (False, True) if amid else (False,):
         x, out = letters(text, labels), []
         pieces = _Pieces(x.codes)
         for start, l in sorted({hit for t in tables for hit in t.search(pieces, x.word, self.n)}):

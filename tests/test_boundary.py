@@ -472,7 +472,7 @@ def test_the_record_matches_what_was_received(tmp_path):
     by = {r['index']: r for r in read_log(log)}
     assert by[0]['run'] >= 9 and by[0]['redacted'] == {'WITHHELD': 1} and by[1]['redacted'] == {'EMAIL': 1} and by[2] | {'run': 0, 'redacted': {}} == by[2]
     a = audit(rows, read_log(log), Guard([MANUAL]))
-    assert a.clean and a.unanswered == 0 and a.requests == 20 and a.redacted == {'WITHHELD': 7, 'EMAIL': 10} and a.planted.total() == 30
+    assert a.clean and a.unanswered == 0 and a.size == sum(r["bytes"] for r in read_log(log)) and a.requests == 20 and a.redacted == {'WITHHELD': 7, 'EMAIL': 10} and a.planted.total() == 30
     assert audit(rows, read_log(log)[1:], Guard([MANUAL])).unrecorded == ['reflect 0']
     tampered = [dict(r, request=json.loads(json.dumps(r['request']).replace('Number 2', RUN))) for r in rows]
     bad = audit(tampered, read_log(log), Guard([MANUAL]))
