@@ -92,7 +92,7 @@ def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
     except ValueError as e: raise DataError(f'{path}: not JSON ({e}); delete it to rebuild the run from its journal') from None
     for k in sorted(want | have['settings']):
         if (a := have['settings'].get(k)) != (b := want.get(k)):
-            what = f'{k}: the content has changed' if k in inputs else f'{k} was {a!r}, now it is {b!r}'
+            what = 'the seeds have changed' if k == 'seeds' else f'{k}: the content has changed' if k in inputs else f'{k} was {a!r}, now it is {b!r}'
             raise ConfigError(f'{folder}: holds another run ({what}); set it back, or give this run another name')
     return have
 
