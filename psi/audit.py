@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plain_words', 'Plain', 'longest_runs', 'canaries', 'read_log', 'Audit', 'audit', 'Surfaced', 'audit_data']
 
-# %% ../nbs/05_audit.ipynb #b49e9c3f
+# %% ../nbs/05_audit.ipynb #26aa14bc
 import json, os, random, re, unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -19,18 +19,18 @@ from .anonymize import find
 from .boundary import Guard, body_hash, request_texts
 from .core import DataError, Instance
 
-# %% ../nbs/05_audit.ipynb #ebb3b32f
+# %% ../nbs/05_audit.ipynb #7db60d07
 _OWN = '\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff' # Thai, Lao, Burmese, Khmer, kana, Han
 _WORD = re.compile(f'[{_OWN}]|[^\\W_{_OWN}]+')
 
-# %% ../nbs/05_audit.ipynb #6e5fdea9
+# %% ../nbs/05_audit.ipynb #4c3822c6
 def plain_words(
     text:str, # any
 ) -> list[str]: # letters and digits, in lower case
     "The words of a text, the simple way; in scripts without spaces, each character is one"
     return _WORD.findall(unicodedata.normalize('NFKC', text).upper().casefold())
 
-# %% ../nbs/05_audit.ipynb #303acb1e
+# %% ../nbs/05_audit.ipynb #7ac1b5fa
 class Plain:
     "Private knowledge as rows of words"
     def __init__(self,
@@ -48,7 +48,7 @@ class Plain:
             self._sorted = {k: (numbers, begins)}
         return self._sorted[k]
 
-# %% ../nbs/05_audit.ipynb #06bdcf5b
+# %% ../nbs/05_audit.ipynb #44207a71
 def _rows(texts:Iterable[str], number:Callable[[str], int]) -> tuple[np.ndarray, np.ndarray]:
     "The words' numbers in one row, with a 0 after each text; and where each ends"
     parts, zero = [np.zeros(0, np.uint32)], np.zeros(1, np.uint32)
@@ -66,7 +66,7 @@ def _runs(rows:np.ndarray, k:int) -> tuple[np.ndarray, np.ndarray]:
     at = np.flatnonzero(whole)
     return at, h[at]
 
-# %% ../nbs/05_audit.ipynb #8f950ed3
+# %% ../nbs/05_audit.ipynb #ee771bde
 def _hits(plain:Plain, rows:np.ndarray, k:int) -> np.ndarray:
     "Where a run of k words begins that K has, too"
     (at, h), (there, begins) = _runs(rows, k), plain.runs(k)
@@ -75,7 +75,7 @@ def _hits(plain:Plain, rows:np.ndarray, k:int) -> np.ndarray:
     at, h = at[some], h[some]
     return at[there[np.minimum(np.searchsorted(there, h), len(there) - 1)] == h]
 
-# %% ../nbs/05_audit.ipynb #ebfdffff
+# %% ../nbs/05_audit.ipynb #92f7e899
 def longest_runs(
     texts:Sequence[str], # to be looked at
     plain:Plain, # K
@@ -91,7 +91,7 @@ def longest_runs(
         longest += here; batches.append(rows)
     return longest, max(longest, default=0) or next((k for k in range(n - 1, 0, -1) if any(len(_hits(plain, rows, k)) for rows in batches)), 0)
 
-# %% ../nbs/05_audit.ipynb #0f742f00
+# %% ../nbs/05_audit.ipynb #1cf7cb54
 _ALIKE = str.maketrans('aeopcxs', 'аеорсхѕ')   # Cyrillic
 
 _DRESSES = { # name: what is done to the words of a piece; the second scan is expected to see through those of `_PLAIN`
@@ -104,7 +104,7 @@ _DRESSES = { # name: what is done to the words of a piece; the second scan is ex
 }
 _PLAIN = 'as it is', 'capitals', 'punctuation'
 
-# %% ../nbs/05_audit.ipynb #4720cc9f
+# %% ../nbs/05_audit.ipynb #3a67c737
 def canaries(
     texts:Sequence[str], # where they are planted, e.g. the requests; none takes a sentence of psi's own
     knowledge:Sequence[str], # some pieces of K
@@ -124,7 +124,7 @@ def canaries(
             out.append((dress, f'{text[:gap]} {wear(t[words[at].start():words[min(at + n + 2, len(words)) - 1].end()].split())} {text[gap:]}'))
     return out
 
-# %% ../nbs/05_audit.ipynb #8b4ba803
+# %% ../nbs/05_audit.ipynb #e92c43d2
 def read_log(
     path:str|os.PathLike, # audit.jsonl
 ) -> list[dict]: # its lines; none where there is no such file
@@ -139,7 +139,7 @@ def read_log(
         raise DataError(f'{path} line {i}: is not a line that a guard wrote; the record was changed or damaged, so nothing can be said from it')
     return out
 
-# %% ../nbs/05_audit.ipynb #7e05c039
+# %% ../nbs/05_audit.ipynb #1a54d93c
 @dataclass
 class Audit:
     "What was found"
@@ -159,7 +159,7 @@ class Audit:
     @property
     def clean(self) -> bool: return not (self.unrecorded or self.leaks or self.personal or self.unseen)
 
-# %% ../nbs/05_audit.ipynb #5ba825b6
+# %% ../nbs/05_audit.ipynb #f2aa23b4
 def audit(
     rows:Sequence[dict], # the journal's calls to M_L, as `Journal.rows` gives them
     log:Sequence[dict], # what `read_log` gave
@@ -177,10 +177,11 @@ def audit(
     if anonymized: out.personal = [name for name, t in zip(names, asked) if find(t)]
     found = [max(guard.find(t), key=lambda q: q.words, default=None) for t in asked]
     out.leaks = [(name, str(q)) for name, q in zip(names, found) if q]
+    guard.find('')   # reads K, also where nothing was asked
     if out.pieces and guard.verbatim.runs: _compare(out, names, asked, [q.words if q else 0 for q in found], guard, seed)
     return out
 
-# %% ../nbs/05_audit.ipynb #f2cbc37a
+# %% ../nbs/05_audit.ipynb #c5a5ff26
 def _text(piece) -> str: return piece if isinstance(piece, str) else piece.text
 
 def _compare(out:Audit, names:list[str], asked:list[str], words:list[int], guard:Guard, seed:int):
@@ -196,7 +197,7 @@ def _compare(out:Audit, names:list[str], asked:list[str], words:list[int], guard
         out.unseen[dress] += not any(q.rule == 'overlap' for q in guard.find(text)) or dress in _PLAIN and not b
     out.unseen = +out.unseen
 
-# %% ../nbs/05_audit.ipynb #6dabf335
+# %% ../nbs/05_audit.ipynb #cbb73baa
 @patch
 def _repr_markdown_(self:Audit) -> str:
     "The figures, and the verdict"
@@ -211,7 +212,7 @@ def _repr_markdown_(self:Audit) -> str:
     if self.leaks: rows['**what left**'] = few([f'{name} ({what})' for name, what in self.leaks])
     return '| | |\n|---|:--|\n' + '\n'.join(f'| {k} | {v} |' for k, v in {**rows, '**verdict**': self.verdict}.items())
 
-# %% ../nbs/05_audit.ipynb #dc8c9205
+# %% ../nbs/05_audit.ipynb #06a2179d
 @patch(as_prop=True)
 def verdict(self:Audit) -> str:
     "In one sentence"
@@ -223,14 +224,14 @@ def verdict(self:Audit) -> str:
     if not self.planted: return f'clean, but the knowledge has no run of {self.n} words that could be planted: only terms and patterns were compared'
     return f'clean: no {self.n} words in a row of private knowledge have left'
 
-# %% ../nbs/05_audit.ipynb #afecba55
+# %% ../nbs/05_audit.ipynb #bd33b26a
 class Surfaced(NamedTuple):
     "Private knowledge in an instance"
     id:str    # of the instance
     words:int # in a row
     text:str  # the words; this is K, so mind where it is shown
 
-# %% ../nbs/05_audit.ipynb #df340dd7
+# %% ../nbs/05_audit.ipynb #033ccf5d
 def audit_data(
     instances:Iterable[Instance], # D_t
     guard:Guard, # knows K

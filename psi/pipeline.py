@@ -8,7 +8,7 @@ __all__ = ['STAGES', 'make_lm', 'make_knowledge', 'make_guard', 'given_principle
 # %% ../nbs/14_pipeline.ipynb #7ca6dc8b
 import json, os, platform, sys, time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path

@@ -666,7 +666,7 @@ def test_no_false_alarms_on_honest_runs(K):
     log = [dict(key='k', hash=body_hash(rows[0]['request'])[0], redacted={})]
     a = audit(rows, log, Guard([K]))
     assert a.clean and a.planted.total() == 30, a.verdict
-    assert audit(rows, log, Guard(['too short'])).clean and audit(rows, log, Guard()).clean and audit([], [], Guard([K])).clean
+    assert audit(rows, log, Guard(['too short'])).clean and audit(rows, log, Guard()).clean and audit([], [], Guard([K])).planted.total() == 30
 
 
 def test_a_torn_line_of_the_record(tmp_path):
