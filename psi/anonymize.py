@@ -6,7 +6,7 @@
 __all__ = ['KINDS', 'Found', 'find', 'Anonymizer']
 
 # %% ../nbs/03_anonymize.ipynb #bea76683
-import json, logging, os, re, tempfile, threading, unicodedata
+import json, logging, os, re, threading, unicodedata
 from bisect import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from math import log2
 from pathlib import Path
 from fastcore.basics import patch
-from .core import ConfigError, DataError, Private
+from .core import ConfigError, DataError, Private, write_text
 
 # %% ../nbs/03_anonymize.ipynb #6a63a232
 @dataclass(frozen=True)
@@ -421,17 +421,8 @@ def restore(self:Anonymizer,
 def save(self:Anonymizer):
     "Write the mapping, whole or not at all, for its owner's eyes; without a path there is nothing to do"
     if not self.path: return
-    tmp = None
     with self._lock: text = json.dumps(self.mapping, ensure_ascii=False, indent=1)
-    try:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=f'.{self.path.name}.', delete=False) as f: # made with mode 0600
-            tmp = f.name
-            f.write(text.encode('utf-8', 'surrogatepass')); f.flush(); os.fsync(f.fileno())
-        os.replace(tmp, self.path)
-    except OSError as e: raise DataError(f'{self.path}: the mapping cannot be written ({e.strerror}); choose a folder that you may write to') from None
-    finally:
-        if tmp and os.path.exists(tmp): os.unlink(tmp)
+    write_text(self.path, text.encode('utf-8', 'surrogatepass'), private=True)
 
 # %% ../nbs/03_anonymize.ipynb #189b6b77
 @patch

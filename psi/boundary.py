@@ -6,7 +6,7 @@
 __all__ = ['POLICIES', 'WITHHELD', 'home', 'keep_home', 'Finding', 'read_terms', 'Guard', 'Cleared', 'Clearing', 'request_texts',
            'body_hash', 'demand_cleared']
 
-# %% ../nbs/04_boundary.ipynb #3bd7bf6f
+# %% ../nbs/04_boundary.ipynb #2e923ac4
 import hashlib, ipaddress, json, os, socket, time, warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -23,13 +23,13 @@ from .journal import Request
 from .lm import LM
 from .anonymize import Anonymizer
 
-# %% ../nbs/04_boundary.ipynb #3fe39c37
+# %% ../nbs/04_boundary.ipynb #43e85b12
 def _several(value, what:str) -> tuple:
     "A list of texts as it is; a single text would be taken letter by letter"
     if isinstance(value, str): raise ConfigError(f'{what} is a single text; give a list of texts')
     return tuple(value)
 
-# %% ../nbs/04_boundary.ipynb #ac1c9d0f
+# %% ../nbs/04_boundary.ipynb #95bca999
 def home(
     url:str, # of an engine, e.g. 'http://localhost:8000/v1'
     trusted:Iterable[str]=(), # other addresses that may be given private knowledge: 'host' or 'host:port'
@@ -46,7 +46,7 @@ def home(
     if where.scheme == 'https' and where.hostname not in ('localhost', *found): raise BoundaryError(f'{url}: over https, private knowledge goes to localhost or to a trusted address only; list "{where.netloc}" as trusted')
     return url if where.scheme == 'https' else where._replace(netloc=f'[{found[0]}]:{port}' if ':' in found[0] else f'{found[0]}:{port}').geturl()
 
-# %% ../nbs/04_boundary.ipynb #8403333a
+# %% ../nbs/04_boundary.ipynb #ddb51398
 def keep_home(
     lm:LM, # M_g
     trusted:Iterable[str]=(), # as for `home`
@@ -60,7 +60,7 @@ def keep_home(
     lm.at_home = at_home
     return lm
 
-# %% ../nbs/04_boundary.ipynb #b7701a1a
+# %% ../nbs/04_boundary.ipynb #065477a8
 class Finding(NamedTuple):
     "A place in a text that breaks a rule"
     start:int # first character
@@ -70,7 +70,7 @@ class Finding(NamedTuple):
 
     def __str__(self): return f'{self.words} words in a row of private knowledge' if self.rule == 'overlap' else f'rule {self.rule}'
 
-# %% ../nbs/04_boundary.ipynb #5a506050
+# %% ../nbs/04_boundary.ipynb #f17cf630
 def _term(term:str, i:int) -> str:
     "The folded letters of a term"
     if not len(x := letters(term).codes): raise ConfigError(f'terms {i}: has no letter or digit; a term is a word or a name')
@@ -82,7 +82,7 @@ def _pattern(pattern:str, i:int) -> regex.Pattern:
         try: return regex.compile(pattern, regex.M)   # `regex`, since it can be told when to stop
         except (regex.error, OverflowError, TypeError) as e: raise ConfigError(f'patterns {i}: not a regular expression ({e}); correct it') from None
 
-# %% ../nbs/04_boundary.ipynb #2fda7f7f
+# %% ../nbs/04_boundary.ipynb #c266e47c
 def read_terms(
     path:str|os.PathLike, # a text file, one term a line; empty lines and lines that begin with '#' are left out
 ) -> list[str]:
@@ -92,10 +92,11 @@ def read_terms(
     except UnicodeDecodeError as e: raise ConfigError(f'{path}: byte {e.start} is not UTF-8; save the file as UTF-8') from None
     return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
 
-# %% ../nbs/04_boundary.ipynb #025cbc05
+# %% ../nbs/04_boundary.ipynb #bbe80357
 POLICIES = 'drop', 'redact', 'block'
 WITHHELD = '<WITHHELD>' # what stands where words were taken out
 
+# %% ../nbs/04_boundary.ipynb #9b0e613c
 class Guard:
     "What reads everything that is to leave for M_L"
     def __init__(self,
@@ -117,7 +118,7 @@ class Guard:
 
     def __repr__(self): return f'Guard(n={self.verbatim.n}, policy={self.policy!r}): {len(self.terms)} terms, {len(self.patterns)} patterns'
 
-# %% ../nbs/04_boundary.ipynb #83109ba6
+# %% ../nbs/04_boundary.ipynb #e6792dde
 @patch
 def _index(self:Guard) -> Verbatim:
     "The runs of K"
@@ -139,6 +140,7 @@ def _pieces(knowledge:Iterable, n:int) -> Iterable[str]:
         yield t
         last = t[-80*n:]
 
+# %% ../nbs/04_boundary.ipynb #8ec87fff
 def _terms_in(text:str, terms:Sequence[str]) -> Iterable[Finding]:
     "Where terms stand, from the beginning of a word to the end of one"
     x = letters(text, labels=True)
@@ -154,7 +156,7 @@ def _pattern_in(text:str, pattern:regex.Pattern, i:int) -> Iterable[Finding]:
     try: yield from (Finding(*m.span(), f'patterns {i}') for m in pattern.finditer(text, timeout=2) if m.end() > m.start())
     except TimeoutError: raise BoundaryError(f'patterns {i}: takes more than 2 seconds for one text; make it simpler') from None
 
-# %% ../nbs/04_boundary.ipynb #65d090b0
+# %% ../nbs/04_boundary.ipynb #caa18dcb
 @patch
 def find(self:Guard,
     text:str, # any
@@ -165,7 +167,7 @@ def find(self:Guard,
     for i, p in enumerate(self.patterns, 1): found += _pattern_in(text, p, i)
     return sorted(found)
 
-# %% ../nbs/04_boundary.ipynb #86ce78e5
+# %% ../nbs/04_boundary.ipynb #fda3fefd
 _SEAL = object()
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class Cleared(Instance):
         if seal is not _SEAL: raise BoundaryError('a Cleared is made by Guard.clear alone')
         super().__post_init__()
 
-# %% ../nbs/04_boundary.ipynb #d42cb2aa
+# %% ../nbs/04_boundary.ipynb #02233756
 _FIELDS = 'instruction', 'input', 'output', 'instruction', 'output', 'input', 'instruction' # each followed by each other
 
 def _findings(guard:Guard, x:Instance) -> dict[str, list[Finding]]:
@@ -199,7 +201,7 @@ def _cut(text:str, findings:Iterable[Finding]) -> str:
         at = max(at, q.end)
     return out + text[at:]
 
-# %% ../nbs/04_boundary.ipynb #4e9365cd
+# %% ../nbs/04_boundary.ipynb #4a32e994
 @patch
 def objection(self:Guard,
     x:Instance, # any
@@ -214,13 +216,13 @@ def protect(self:Guard,
     "Treat texts as private knowledge as a whole if they repeat a run of it"
     self.verbatim.add([t for t in texts if t and self._index().find(t)])
 
-# %% ../nbs/04_boundary.ipynb #dc2a5f1a
+# %% ../nbs/04_boundary.ipynb #0b87d131
 class Clearing(NamedTuple):
     "What came of clearing"
     instances:list[Cleared] # what M_L may see
     dropped:list[Dropped]   # what it may not, and why
 
-# %% ../nbs/04_boundary.ipynb #7427a534
+# %% ../nbs/04_boundary.ipynb #6b76f45b
 @patch
 def clear(self:Guard,
     instances:Iterable[Instance], # D_initial
@@ -241,7 +243,7 @@ def clear(self:Guard,
     if self.anonymizer: self.anonymizer.save()
     return Clearing(kept, dropped)
 
-# %% ../nbs/04_boundary.ipynb #c742753e
+# %% ../nbs/04_boundary.ipynb #a505d9b1
 @patch
 def _cleared(self:Guard, x:Instance, found:dict[str, list[Finding]]) -> Cleared:
     "Without what was found, and without personal data"
@@ -251,7 +253,7 @@ def _cleared(self:Guard, x:Instance, found:dict[str, list[Finding]]) -> Cleared:
     if self.anonymizer: new = {f: self.anonymizer(text)[0] for f, text in new.items()}
     return Cleared(**new, origin=x.origin, id=x.id, seal=_SEAL)
 
-# %% ../nbs/04_boundary.ipynb #92579cee
+# %% ../nbs/04_boundary.ipynb #474f6853
 _KEY = object() # at the end of a path: the name of a field, not its value
 _GRAMMAR = set('type properties items prefixItems required enum const anyOf allOf oneOf not if then else format pattern title description default examples additionalProperties patternProperties propertyNames $defs definitions $ref $id $schema'.split()
     + 'minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength minItems maxItems uniqueItems contains minProperties maxProperties dependentRequired'.split()) # words of JSON Schema itself
@@ -266,7 +268,7 @@ def _strings(value, path:tuple, keys:bool) -> Iterable[tuple[tuple, str]]:
     elif isinstance(value, list | tuple):
         for i, v in enumerate(value): yield from _strings(v, (*path, i), keys)
 
-# %% ../nbs/04_boundary.ipynb #68beec05
+# %% ../nbs/04_boundary.ipynb #304e52e2
 def request_texts(
     body:dict, # of a request
 ) -> list[tuple[tuple, str]]: # where each stands, and what it says; what was said comes first, in one piece
@@ -284,7 +286,7 @@ def _with(value, changed:dict[tuple, str], path=()):
     if isinstance(value, list | tuple): return [_with(v, changed, (*path, i)) for i, v in enumerate(value)]
     return changed.get(path, value)
 
-# %% ../nbs/04_boundary.ipynb #e5203b07
+# %% ../nbs/04_boundary.ipynb #b86b6dc9
 @patch
 def _redacted(self:Guard, texts:list[tuple[tuple, str]], found:list[Finding]) -> dict[tuple, str]:
     "The strings that must change, and how"
@@ -295,7 +297,7 @@ def _redacted(self:Guard, texts:list[tuple[tuple, str]], found:list[Finding]) ->
         at += len(text) + 1
     return out
 
-# %% ../nbs/04_boundary.ipynb #7307c2ff
+# %% ../nbs/04_boundary.ipynb #147eb66f
 @patch
 def check(self:Guard,
     r:Request, # who asks
@@ -321,7 +323,7 @@ def check(self:Guard,
     if left := self.find('\n'.join(changed.get(path, t) for path, t in texts)): return None, f'withheld by the boundary: {left[0]}, even after redaction'
     return body, {'run': max((q.words for q in found), default=0), 'redacted': dict(taken)}
 
-# %% ../nbs/04_boundary.ipynb #ec93fba0
+# %% ../nbs/04_boundary.ipynb #a115a1c7
 def body_hash(
     body:dict, # of a request
 ) -> tuple[str, int]: # sha256 of it as JSON, and its bytes
@@ -329,7 +331,7 @@ def body_hash(
     raw = json.dumps(body, sort_keys=True, ensure_ascii=False).encode('utf-8', 'surrogatepass')
     return hashlib.sha256(raw).hexdigest(), len(raw)
 
-# %% ../nbs/04_boundary.ipynb #5b4803dc
+# %% ../nbs/04_boundary.ipynb #b6eae8f2
 @patch
 def sent(self:Guard,
     key:str, # its name in the journal
@@ -347,7 +349,7 @@ def sent(self:Guard,
                 f.write(line.encode()); f.flush(); os.fsync(f.fileno())
         except OSError as e: raise DataError(f'{self.log}: cannot be written ({e.strerror}), and nothing leaves without a record; make room, then run the same again') from None
 
-# %% ../nbs/04_boundary.ipynb #40cc0c9b
+# %% ../nbs/04_boundary.ipynb #94c05b37
 @patch
 def watch(self:Guard,
     lm:LM, # M_L
@@ -357,7 +359,7 @@ def watch(self:Guard,
     lm.guard = self
     return lm
 
-# %% ../nbs/04_boundary.ipynb #bb7cd8c1
+# %% ../nbs/04_boundary.ipynb #c6e25e4d
 def demand_cleared(
     lm:LM, # M_L
     records:Sequence, # what it is about to be shown

@@ -80,6 +80,7 @@ class KnowledgeConfig(_Table):
     words:int = Field(200, ge=8, description='words of a piece, at the most')
     overlap:int = Field(40, ge=0, description='words that a piece shares with the one before it: boundary.n or more, and less than it has')
     pieces:int = Field(1, ge=1, description='pieces in each request')
+    choose:Literal['random', 'relevant'] = Field('random', description='"random" pieces, or "relevant" to the seeds in the request (by cluster.embedder)')
 
     @field_validator('overlap')
     @classmethod
@@ -87,8 +88,7 @@ class KnowledgeConfig(_Table):
         if overlap >= info.data.get('words', overlap + 1): raise ValueError(f'it must be less than words, which is {info.data["words"]}')
         return overlap
 
-    choose:Literal['random', 'relevant'] = Field('random', description='"random" pieces, or "relevant" to the seeds in the request (by cluster.embedder)')
-
+# %% ../nbs/13_config.ipynb #b0d4c0f1
 class BoundaryConfig(_Table):
     "what may not leave for M_L"
     n:int = Field(8, ge=2, description='words in a row of K that may not leave')

@@ -114,6 +114,7 @@ def from_dict(
 def write_text(
     path:str|os.PathLike, # the file; its folder is made where it is missing
     text:str|bytes, # all of it; a `str` is written as UTF-8
+    private:bool=False, # for its owner's eyes alone, at any moment
 ) -> Path: # `path`
     "Write a whole file or nothing"
     path, tmp = Path(path), None
@@ -122,7 +123,7 @@ def write_text(
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', delete=False) as f:
             tmp = f.name
             f.write(text.encode() if isinstance(text, str) else text); f.flush(); os.fsync(f.fileno())
-        os.chmod(tmp, 0o666 & ~_umask)
+        if not private: os.chmod(tmp, 0o666 & ~_umask)   # it was made for the owner alone
         os.replace(tmp, path)
     except OSError as e:
         todo = 'make room, then run the same again' if e.errno == errno.ENOSPC else 'choose a folder that you may write to'

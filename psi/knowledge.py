@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np, regex
 from fastcore.basics import patch
 from .core import ConfigError, DataError, EngineError, Private, content_id, write_text
+from .lm import progress
 
 # %% ../nbs/03_knowledge.ipynb #c1e307af
 _UNSPACED = r'\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}' # scripts that put no spaces between words
@@ -276,12 +277,6 @@ def _entries(f, file:_File, columns:tuple, words:int, overlap:int) -> Iterator[t
         else:
             for part, (a, b, new) in enumerate(spans, 1): yield text[a:b], new, start, line, size, part, a, b
 
-# %% ../nbs/03_knowledge.ipynb #5b9ba74f
-def _bar(total:int, what:str, unit:str):
-    "A progress bar where someone is watching"
-    from tqdm.std import tqdm
-    return tqdm(total=total, desc=f'{what:10}', unit=unit, unit_scale=True, disable=not (sys.stderr.isatty() or 'ipykernel' in sys.modules), dynamic_ncols=True)
-
 # %% ../nbs/03_knowledge.ipynb #22eedb2b
 class Knowledge(Private):
     "Private knowledge K, in chunks"
@@ -297,7 +292,7 @@ class Knowledge(Private):
         self.files, self.n_words, self.empty, self.digest, self._entries, self._related = _files(source), 0, 0, '', (), None
         if self.columns and self.files and all(f.kind in ('text', 'markdown') for f in self.files): raise ConfigError('`columns` are of CSV and JSONL; none of the files is one: leave it empty')
         entries, digest = bytearray(), hashlib.sha256()
-        with _bar(sum(f.path.stat().st_size for f in self.files), 'knowledge', 'B') as bar:
+        with progress(sum(f.path.stat().st_size for f in self.files), 'knowledge', scale=True) as bar:
             for i in range(len(self.files)): self._read(i, entries, digest, bar)
         self._entries, self.digest = np.frombuffer(entries, _ENTRY), digest.hexdigest()
         if not len(self): raise DataError(f'{", ".join(str(f.path) for f in self.files[:3]) or "an empty list"}: no private knowledge in it; give {_kinds} or a folder of such files')
@@ -439,7 +434,7 @@ def _embed_all(self:Knowledge, embed:Callable, path:Path, probe:np.ndarray):
     done, shape = self._kept(path, probe), (len(self), len(probe))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, 'r+b' if done else 'w+b') as f, _bar(len(self), 'embed', ' chunks') as bar:
+        with open(path, 'r+b' if done else 'w+b') as f, progress(len(self), 'embed') as bar:
             if not done: np.lib.format.write_array_header_1_0(f, dict(descr='<f2', fortran_order=False, shape=shape)); f.seek(0)
             _header(f, shape)
             f.seek(done*len(probe)*2, os.SEEK_CUR); f.truncate()

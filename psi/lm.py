@@ -439,11 +439,12 @@ def scripted(
 def progress(
     total:int, # what counts as done
     what:str,  # a word or two before the bar
+    scale:bool=False, # 12.3M instead of 12300000
 ): # a `tqdm` bar: `.update(n)`, `.set_postfix_str(text)`, `.close()`; also a context manager
     "A progress bar where someone is watching"
     from tqdm.std import tqdm
     watched = sys.stderr.isatty() or 'ipykernel' in sys.modules
-    return tqdm(total=total, desc=f'{what:10}', disable=not watched, dynamic_ncols=True, leave=True, bar_format='{desc} {bar:24} {n_fmt}/{total_fmt} {elapsed} (~{remaining} left){postfix}')
+    return tqdm(total=total, desc=f'{what:10}', disable=not watched, unit_scale=scale, dynamic_ncols=True, leave=True, bar_format='{desc} {bar:24} {n_fmt}/{total_fmt} {elapsed} (~{remaining} left){postfix}')
 
 # %% ../nbs/02_lm.ipynb #a4b29f07
 @patch

@@ -122,7 +122,7 @@ def test_knowledge_cannot_be_asked(manual):
                     lambda: reflect(M_L, K), lambda: reflect(M_L, list(K)), lambda: summarize(M_L, K, None), lambda: summarize(M_L, list(K), None),
                     lambda: Guard(K).clear(K), lambda: Guard(K).clear(list(K)), lambda: structured(M_L, [K[0]], dict)):
         with pytest.raises(BoundaryError) as e: attempt()
-        assert not secret(str(e.value)) and 'knowledge' in str(e.value).lower() or 'cleared' in str(e.value)
+        assert not secret(str(e.value)) and re.search('knowledge|cleared', str(e.value), re.I)
 
 
 def test_knowledge_in_a_string_shows_nothing(manual):
@@ -591,9 +591,9 @@ def test_every_letter_is_the_same_in_small_and_capital():
     assert not [c for c in map(chr, range(0x110000)) if not 0xd800 <= ord(c) < 0xe000 and not f(c) == f(c.upper()) == f(c.lower()) == f(c.casefold())]
 
 
-@pytest.mark.parametrize('between', ['\u3164', '\u115f', '\u02bc', '\u02b9', '\u0640', '\u30fc', '\u00ad', '\u2060', ' \u00d7 '.strip(), '_', '\t'])
+@pytest.mark.parametrize('between', ['\u3164', '\u115f', '\u02bc', '\u02b9', '\u0640', '\u30fc', '\u00ad', '\u2060', '_', '\t'])
 def test_nothing_that_cannot_be_seen_hides_a_run(between):
-    for text in (between.join(RUN), f' {between} '.join(RUN.split())) if between != '×' else (): assert Verbatim([RUN]).find(text), text
+    for text in (between.join(RUN), f' {between} '.join(RUN.split())): assert Verbatim([RUN]).find(text), text
     assert Verbatim(['ten by four boxes hold exactly forty six of them']).find('ten by four bo×es hold e⨯actly forty si× of them')
 
 
