@@ -37,7 +37,7 @@ setuptools.setup(
     packages = setuptools.find_packages(include=[name, f'{name}.*']),
     package_data = {name: ['data/**']},
     install_requires = words('requirements'),
-    extras_require = {k: words(f'{k}_requirements') for k in ('dev', 'anonymize')},
+    extras_require = {k: words(f'{k}_requirements') for k in ('dev', 'anonymize', 'train', 'evaluate')},
     entry_points = {
         'console_scripts': words('console_scripts'),
         'nbdev': [f"{name}={cfg['lib_path']}._modidx:d"]},

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'ModelConfig', 'ExpandConfig', 'ReflectConfig', 'ClusterConfig', 'GenerateConfig', 'KnowledgeConfig',
-           'BoundaryConfig', 'Config', 'read_config', 'to_toml', 'config_template']
+           'BoundaryConfig', 'Config', 'put_setting', 'read_config', 'to_toml', 'config_template']
 
 # %% ../nbs/13_config.ipynb #0dafb514
 import json, os, re
@@ -159,7 +159,10 @@ def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
     return ConfigError(f'{where(loc)}: {key} is {value}; {x["msg"][0].lower() + x["msg"][1:]}')
 
 # %% ../nbs/13_config.ipynb #895d42b7
-def _put(d:dict, assignment:str):
+def put_setting(
+    d:dict, # settings; the new one is put in, in its table
+    assignment:str, # KEY=VALUE, as after --set
+):
     "Apply one KEY=VALUE; the value is read as TOML, or taken as text"
     key, eq, value = assignment.partition('=')
     if not eq or not key.strip(): raise ConfigError(f'--set {assignment}: should be KEY=VALUE, e.g. generate.n=100')
@@ -188,7 +191,7 @@ def read_config(
     try: d = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e: raise ConfigError(f'{path}: not TOML ({e})') from None
     given = {}
-    for s in sets: _put(given, s)
+    for s in sets: put_setting(given, s)
     d = _deep(d, given)
     d = _deep(_defaults(d), d)
     def where(loc):

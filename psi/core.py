@@ -150,7 +150,7 @@ def read_records(
     cls:type, # Instance, Principle or Dropped
 ) -> list: # of `cls`
     "Records from JSON lines"
-    return [from_dict(cls, d) for _, d in _json_lines(Path(path))]
+    return [from_dict(cls, d) for _, d in json_lines(Path(path))]
 
 # %% ../nbs/00_core.ipynb #c093fd44
 def _lines(path:Path) -> Iterator[tuple[int, str]]:
@@ -166,8 +166,10 @@ def _lines(path:Path) -> Iterator[tuple[int, str]]:
     except (OSError, EOFError) as e: raise DataError(f'{path}: cannot be read ({e})') from None
 
 # %% ../nbs/00_core.ipynb #d5dafcae
-def _json_lines(path:Path) -> Iterator[tuple[str, dict]]:
-    "Place and value of each line of a JSON lines file"
+def json_lines(
+    path:Path, # a file of JSON lines, zipped where it ends in .gz
+) -> Iterator[tuple[str, dict]]: # where it stands ('FILE line 3'), and what; `DataError` where a line is not a record
+    "The records of a JSON lines file, one at a time"
     for i, line in _lines(path):
         if not line.strip(): continue
         try: d = json.loads(line)
@@ -182,7 +184,7 @@ def _json_list(path:Path) -> Iterator[tuple[str, dict]]:
     text = ''.join(line for _, line in _lines(path))
     try: items = json.loads(text)
     except json.JSONDecodeError as e:
-        if e.msg == 'Extra data': yield from _json_lines(path); return   # JSON lines under the name .json
+        if e.msg == 'Extra data': yield from json_lines(path); return   # JSON lines under the name .json
         raise DataError(f'{path} line {e.lineno}: not JSON ({e.msg} at column {e.colno}); mend the file there') from None
     if isinstance(items, dict): items = [items]
     for i, d in enumerate(items):
@@ -245,7 +247,7 @@ def _rows(source) -> Iterator[tuple[str, dict]]:
     if hasattr(source, 'column_names'): yield from _dataset_rows(source, 'dataset'); return
     path = Path(source)
     ends = [s for s in path.suffixes if s != '.gz'][-1:]
-    if ends == ['.jsonl'] or ends == ['.ndjson']: yield from _json_lines(path)
+    if ends == ['.jsonl'] or ends == ['.ndjson']: yield from json_lines(path)
     elif ends == ['.json']: yield from _json_list(path)
     elif path.is_file() and ends != ['.parquet']: raise DataError(f'{path}: unknown kind of file; give .jsonl, .json, .parquet (the first two also as .gz) or a folder')
     elif ends == ['.parquet']: yield from _parquet_rows(path)
@@ -281,12 +283,12 @@ def read_instances(
     return out
 
 # %% ../nbs/00_core.ipynb #9027ca43
-def _as_chat(x:Instance) -> dict:
+def _as_chat(x:Instance, bare:bool) -> dict:
     "One user turn and one assistant turn"
     d = to_dict(x)
     instruction, inp, out = (d.pop(k) for k in ('instruction', 'input', 'output'))
     turns = [dict(role='user', content=f'{instruction}\n\n{inp}' if inp else instruction), dict(role='assistant', content=out)]
-    return dict(messages=turns, **({'input_start': len(instruction) + 2} if inp else {}), **d)
+    return dict(messages=turns) if bare else dict(messages=turns, **({'input_start': len(instruction) + 2} if inp else {}), **d)
 
 # %% ../nbs/00_core.ipynb #64f3cfe3
 def _parquet(instances:list[Instance]) -> bytes:
@@ -300,14 +302,16 @@ def write_instances(
     instances:Iterable[Instance], # what to write
     path:str|os.PathLike, # .json, .jsonl, .parquet; with .gz behind it (not Parquet) it is zipped
     chat:bool=False,      # chat turns instead of instruction, input and output (.jsonl only)
+    bare:bool=False,      # without id and origin: `instruction`, `input` and `output` alone, or `messages` alone
 ) -> Path: # `path`
     "Instances to a file, all or nothing; the ending of the name says the format"
     path, instances = Path(path), list(instances)
+    plain = lambda x: _as_chat(x, bare) if chat else dict(instruction=x.instruction, input=x.input, output=x.output) if bare else to_dict(x)
     end = [s for s in path.suffixes if s != '.gz'][-1:]
     if chat and end != ['.jsonl']: raise DataError(f'{path}: chats are written as .jsonl; change the name')
     if end == ['.parquet']: return write_text(path, _parquet(instances))
-    if end == ['.json']: text = json.dumps([to_dict(x) for x in instances], ensure_ascii=False, indent=1)
-    elif end == ['.jsonl']: text = ''.join(json.dumps(_as_chat(x) if chat else to_dict(x), ensure_ascii=False) + '\n' for x in instances)
+    if end == ['.json']: text = json.dumps([plain(x) for x in instances], ensure_ascii=False, indent=1)
+    elif end == ['.jsonl']: text = ''.join(json.dumps(plain(x), ensure_ascii=False) + '\n' for x in instances)
     else: raise DataError(f'{path}: unknown ending; give .json (Alpaca), .jsonl or .parquet')
     return write_text(path, gzip.compress(text.encode(), mtime=0) if path.suffix == '.gz' else text)
 

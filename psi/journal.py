@@ -8,7 +8,7 @@ __all__ = ['Request', 'Reply', 'Journal', 'recorded']
 # %% ../nbs/01_journal.ipynb #e19d4950
 import asyncio, json, os, shutil, sqlite3, struct, sys, threading, time, zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -138,6 +138,14 @@ def put(self:Journal,
     "Write a reply down; it is on the disk when this returns"
     self._commit([_call(key, request, body, reply, weights)])
     return self.get(key)
+
+# %% ../nbs/01_journal.ipynb #b2aa69d5
+@patch
+def put_all(self:Journal,
+    calls:Iterable[tuple[str, Request, dict, Reply, str]], # the arguments of `put`, for each
+):
+    "Write replies down that came together: all of them or none"
+    self._commit([_call(*c) for c in calls])
 
 # %% ../nbs/01_journal.ipynb #f003a204
 @patch
