@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Kept', 'weights_sum', 'hushed', 'transformers_lm', 'AtAddress', 'address_lm']
 
-# %% ../nbs/11_answers.ipynb #8a799da0
+# %% ../nbs/11_answers.ipynb #ee7b06ff
 import hashlib, json, logging, os, time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from .lm import LM, progress
 from .base import base_folder, best_device, load_tokenizer, quiet
 from .local import local_lm
 
-# %% ../nbs/11_answers.ipynb #e0e31ddb
+# %% ../nbs/11_answers.ipynb #c1375fda
 class Kept:
     "A model of the harness whose answers are kept in a journal"
     rank, world_size = 0, 1   # one process
@@ -41,7 +41,7 @@ class Kept:
     @property
     def tokenizer_name(self): return self.lm.tokenizer_name
 
-# %% ../nbs/11_answers.ipynb #3f885202
+# %% ../nbs/11_answers.ipynb #a7dab820
 def _keys(kind:str, requests:Sequence, what:dict, seed:int) -> list[str]:
     "The key of each question; equal questions are numbered"
     asked, out = defaultdict(int), []
@@ -51,7 +51,7 @@ def _keys(kind:str, requests:Sequence, what:dict, seed:int) -> list[str]:
         asked[q] += 1
     return out
 
-# %% ../nbs/11_answers.ipynb #87bc8493
+# %% ../nbs/11_answers.ipynb #9d17c5d1
 def _portions(requests:Sequence, writes:bool, batch:int) -> Iterator[list[int]]:
     "Indices of the questions of each portion"
     order = sorted(range(len(requests)), key=lambda i: -len(requests[i].args[0])) if writes or batch > 1 else range(len(requests))
@@ -61,7 +61,7 @@ def _portions(requests:Sequence, writes:bool, batch:int) -> Iterator[list[int]]:
         out.append(i)
     if out: yield out
 
-# %% ../nbs/11_answers.ipynb #e34e6bee
+# %% ../nbs/11_answers.ipynb #5004c6bd
 @patch
 def answers(self:Kept,
     kind:str, # 'loglikelihood' or 'generate_until'
@@ -79,7 +79,7 @@ def answers(self:Kept,
             bar.update(len(portion))
     return [self.journal.get(k) for k in keys]
 
-# %% ../nbs/11_answers.ipynb #a397d3ac
+# %% ../nbs/11_answers.ipynb #3611c6ed
 @patch
 def _ask(self:Kept, kind:str, requests:list, keys:list[str], portion:list[int], batch:int):
     "Put a portion to the model, and its answers into the journal"
@@ -97,7 +97,7 @@ def _ask(self:Kept, kind:str, requests:list, keys:list[str], portion:list[int], 
             Reply(answer if writes else json.dumps(answer), prompt_tokens=read, completion_tokens=wrote, seconds=round(seconds, 4)), self.what.get('weights', '')))
     self.journal.put_all(calls)
 
-# %% ../nbs/11_answers.ipynb #01a3463f
+# %% ../nbs/11_answers.ipynb #751668d3
 def weights_sum(
     folder:str|os.PathLike, # a transformers folder
 ) -> str: # 64 hexadecimal digits
@@ -109,7 +109,7 @@ def weights_sum(
             while block := data.read(1 << 22): h.update(block)
     return h.hexdigest()
 
-# %% ../nbs/11_answers.ipynb #da79075d
+# %% ../nbs/11_answers.ipynb #43e1a9b6
 def _hflm(folder:Path, dtype:str, device:str):
     "The harness's transformers model, which computes the probabilities of the last `keep` tokens only (0: of all)"
     import inspect, torch
@@ -129,7 +129,7 @@ def _rows_needed(lm, requests:Sequence, batch:int) -> int:
     if batch == 1: return max(16, max(c for _, c in pairs) + 1)
     return max(16, max(p + c for p, c in pairs) - min(p for p, _ in pairs) + 1)
 
-# %% ../nbs/11_answers.ipynb #a495b44a
+# %% ../nbs/11_answers.ipynb #9254d2a7
 @contextmanager
 def hushed():
     "Without the bars and warnings that the harness and transformers print while they work"
@@ -144,7 +144,7 @@ def hushed():
         task.tqdm = bar
         logging.getLogger('lm_eval').setLevel(level)
 
-# %% ../nbs/11_answers.ipynb #b53bd2bf
+# %% ../nbs/11_answers.ipynb #8fb67c65
 def transformers_lm(
     model:str|os.PathLike, # what `psi.base.base_folder` takes: a transformers folder, a hub name, a GGUF
     dtype:str='auto', # 'auto' as the weights are stored; or 'float32', 'bfloat16', 'float16'
@@ -160,7 +160,7 @@ def transformers_lm(
     except (OSError, ValueError, RuntimeError) as e: raise EngineError(f'{folder}: transformers cannot load it ({str(e).strip().splitlines()[0][:140]})') from None
     return lm, dict(weights=weights_sum(folder), dtype=str(lm.model.dtype).removeprefix('torch.'), device=str(lm.device).split(':')[0])
 
-# %% ../nbs/11_answers.ipynb #dbee51f8
+# %% ../nbs/11_answers.ipynb #334fffca
 class AtAddress:
     "A model that is asked at an OpenAI-style address"
     rank, world_size, tokenizer_name, cut = 0, 1, '', 0
@@ -173,7 +173,7 @@ class AtAddress:
     def loglikelihood(self, requests): raise EngineError('a model at an address cannot rate given answers; use a transformers folder for this benchmark')
     def apply_chat_template(self, turns, add_generation_prompt=True): return json.dumps(turns)   # taken apart again below
 
-# %% ../nbs/11_answers.ipynb #f214aab1
+# %% ../nbs/11_answers.ipynb #425eb116
 def _request(args:tuple, chat:bool, stage:str, index:int, seed:int|None) -> Request:
     "A question of the harness as one of psi"
     prompt, stop = args[0], tuple(s for s in args[1].get('until', ()) if s)[:4]   # OpenAI takes four at the most
@@ -186,7 +186,7 @@ def _stopped(text:str, until:Sequence[str]) -> str:
     "`text` up to the first stop string"
     return text[:min((at for s in until if s and (at := text.find(s)) >= 0), default=len(text))]
 
-# %% ../nbs/11_answers.ipynb #5377bbfe
+# %% ../nbs/11_answers.ipynb #bf9bdb84
 @patch
 def generate_until(self:AtAddress, requests:Sequence) -> list[str]: # in their order
     "Ask for a text for each request of the harness"
@@ -205,7 +205,7 @@ def generate_until(self:AtAddress, requests:Sequence) -> list[str]: # in their o
                 bar.set_postfix_str(lm.pulse(), refresh=False); bar.update()
     return out
 
-# %% ../nbs/11_answers.ipynb #20b70633
+# %% ../nbs/11_answers.ipynb #349313c2
 def address_lm(
     model:str,    # its name at the address; for 'llama.cpp' a name that `psi fetch` knows, or a GGUF file
     engine:str,   # 'llama.cpp' in a process of its own, or an address like 'http://localhost:8000/v1'

@@ -6,7 +6,7 @@
 __all__ = ['BENCHMARKS', 'FEWSHOT_SEED', 'STOPS', 'Documents', 'Benchmark', 'read_benchmark', 'benchmark', 'program', 'tasks',
            'draw']
 
-# %% ../nbs/12_benchmarks.ipynb #e58867be
+# %% ../nbs/12_benchmarks.ipynb #0d1e555d
 import csv, hashlib, json, os, re, socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from .core import ConfigError, DataError, EngineError, generator, json_lines
 
-# %% ../nbs/12_benchmarks.ipynb #99e717e5
+# %% ../nbs/12_benchmarks.ipynb #68122909
 @dataclass(frozen=True)
 class Documents:
     "The documents of a benchmark, in the shape that they have on the hub"
@@ -23,7 +23,7 @@ class Documents:
     files:dict[str, str] # name of each file read -> its sha256
     note:str=''          # what a reader of the score should know about them
 
-# %% ../nbs/12_benchmarks.ipynb #f9db1da9
+# %% ../nbs/12_benchmarks.ipynb #236f4758
 def _sums(
     files:Iterable[Path], # that were read
     root:Path, # names are given from here
@@ -37,7 +37,7 @@ def _need(d:dict, place:str, *keys:str) -> dict:
         if k not in d: raise DataError(f'{place}: no {k} (the record has: {", ".join(map(str, d)) or "nothing"}); this is not the benchmark\'s own file')
     return d
 
-# %% ../nbs/12_benchmarks.ipynb #d8cbc191
+# %% ../nbs/12_benchmarks.ipynb #ffb2ce0d
 def _gsm8k(root:Path) -> Documents|None:
     "GSM8K from train.jsonl and test.jsonl"
     files = {s: root/'gsm8k'/f'{s}.jsonl' for s in ('train', 'test')}
@@ -45,7 +45,7 @@ def _gsm8k(root:Path) -> Documents|None:
     tables = {s: [{k: d[k] for k in ('question', 'answer')} for d in (_need(d, at, 'question', 'answer') for at, d in json_lines(f))] for s, f in files.items()}
     return Documents({'': tables}, _sums(files.values(), root))
 
-# %% ../nbs/12_benchmarks.ipynb #6ce89ddd
+# %% ../nbs/12_benchmarks.ipynb #6e94214b
 def _winogrande(root:Path) -> Documents|None:
     "WinoGrande from dev.jsonl and the largest train_*.jsonl"
     here = root/'winogrande'
@@ -55,7 +55,7 @@ def _winogrande(root:Path) -> Documents|None:
     tables = {s: [{k: d[k] for k in keys} for d in (_need(d, at, *keys) for at, d in json_lines(f))] for s, f in (('train', train), ('validation', here/'dev.jsonl'))}
     return Documents({'': tables}, _sums((train, here/'dev.jsonl'), root), '' if train.stem == 'train_xl' else f'few-shot examples from {train.name} (the harness: train_xl)')
 
-# %% ../nbs/12_benchmarks.ipynb #c6d430e3
+# %% ../nbs/12_benchmarks.ipynb #482babb9
 def _mmlu_file(f:Path, subject:str) -> list[dict]:
     "The questions of a file of MMLU"
     out = []
@@ -74,7 +74,7 @@ def _mmlu(root:Path) -> Documents|None:
     tables = {s: dict(test=_mmlu_file(f, s), dev=_mmlu_file(dev[s], s)) for s, f in files.items()}
     return Documents(tables, _sums([*files.values(), *dev.values()], root), '' if len(files) == 57 else f'{len(files)} of 57 subjects')
 
-# %% ../nbs/12_benchmarks.ipynb #184e4e65
+# %% ../nbs/12_benchmarks.ipynb #e422b7f9
 def _targets(right:Sequence[str], wrong:Sequence[str]) -> dict:
     "Answers as the hub has them: the right ones first"
     return dict(choices=[*right, *wrong], labels=[1]*len(right) + [0]*len(wrong))
@@ -87,7 +87,7 @@ def _truthful_json(f:Path) -> list[dict]:
     return [dict(question=d['question'], **{k: targets(d[k]) for k in ('mc1_targets', 'mc2_targets')})
             for d in (_need(d, f'{f} item {i}', 'question', 'mc1_targets', 'mc2_targets') for i, d in enumerate(rows))]
 
-# %% ../nbs/12_benchmarks.ipynb #421cc90e
+# %% ../nbs/12_benchmarks.ipynb #e8c9d839
 def _truthful_csv(f:Path) -> list[dict]:
     "The questions of TruthfulQA.csv"
     def answers(text): return list(dict.fromkeys(a if a.endswith('.') else f'{a}.' for a in (a.strip() for a in text.split(';')) if a))
@@ -107,7 +107,7 @@ def _truthfulqa(root:Path) -> Documents|None:
     docs = (_truthful_json if f.suffix == '.json' else _truthful_csv)(f)
     return Documents({'': dict(validation=docs)}, _sums([f], root), '' if len(docs) == 817 else f'an edition of {len(docs)} questions (on the hub: 817)')
 
-# %% ../nbs/12_benchmarks.ipynb #6d2f5a2d
+# %% ../nbs/12_benchmarks.ipynb #fe3514f0
 def _gpqa(root:Path) -> Documents|None:
     "GPQA from gpqa_main.csv"
     f = root/'gpqa'/'gpqa_main.csv'
@@ -116,7 +116,7 @@ def _gpqa(root:Path) -> Documents|None:
     with open(f, newline='', encoding='utf-8') as rows: docs = [{k: _need(d, f'{f} row {i}', *keys)[k] for k in keys} for i, d in enumerate(csv.DictReader(rows), 2)]
     return Documents({'': dict(train=docs)}, _sums([f], root))
 
-# %% ../nbs/12_benchmarks.ipynb #b5e99678
+# %% ../nbs/12_benchmarks.ipynb #b9e9fced
 def _humaneval(root:Path) -> Documents|None:
     "HumanEval from HumanEval.jsonl or HumanEval.jsonl.gz"
     f = next((f for end in ('.jsonl.gz', '.jsonl') if (f := root/'humaneval'/f'HumanEval{end}').exists()), None)
@@ -124,7 +124,7 @@ def _humaneval(root:Path) -> Documents|None:
     keys = 'task_id', 'prompt', 'canonical_solution', 'test', 'entry_point'
     return Documents({'': dict(test=[{k: _need(d, at, *keys)[k] for k in keys} for at, d in json_lines(f)])}, _sums([f], root))
 
-# %% ../nbs/12_benchmarks.ipynb #0cd92741
+# %% ../nbs/12_benchmarks.ipynb #2a8ed7e9
 @dataclass(frozen=True)
 class Benchmark:
     "One of the benchmarks of section 5.1, and the protocol by which it is measured"
@@ -142,7 +142,7 @@ class Benchmark:
     @property
     def generates(self) -> bool: return self.name in ('gsm8k', 'humaneval') # True: M_t writes; False: it only rates given answers
 
-# %% ../nbs/12_benchmarks.ipynb #0defbd9d
+# %% ../nbs/12_benchmarks.ipynb #c536d7d1
 BENCHMARKS = { # the paper's six (section 5.1), in the order of its Table 1
 'mmlu': Benchmark('mmlu', 'MMLU', 5, ('mmlu/default/mmlu_{}.yaml',), dict(acc=('', 'none', 'acc')), 'acc', 'mmlu/test/*_test.csv and mmlu/dev/*_dev.csv', 'cais/mmlu',
     _mmlu, lambda d: ' '.join([d['question'], *d['choices']])),
@@ -158,7 +158,7 @@ BENCHMARKS = { # the paper's six (section 5.1), in the order of its Table 1
     _humaneval, lambda d: d['prompt'] + d['canonical_solution']),
 }
 
-# %% ../nbs/12_benchmarks.ipynb #2b66340e
+# %% ../nbs/12_benchmarks.ipynb #148178bd
 def read_benchmark(
     name:str, # one of `BENCHMARKS`
     folder:str|os.PathLike, # holds a folder for each benchmark
@@ -179,7 +179,7 @@ def benchmark(
     if name not in BENCHMARKS: raise ConfigError(f'unknown benchmark {name!r}; they are {", ".join(BENCHMARKS)}')
     return BENCHMARKS[name]
 
-# %% ../nbs/12_benchmarks.ipynb #5f215c74
+# %% ../nbs/12_benchmarks.ipynb #b3585adc
 FEWSHOT_SEED = 1234 # the harness's own default for the draw of the few-shot examples
 
 def _harness() -> Path:
@@ -195,7 +195,7 @@ def _recipe(file:str) -> dict:
     if 'rng' in (made := getattr(d.get('process_docs'), '__globals__', {})): made['rng'].seed(42)   # GPQA's answers are shuffled by a generator that would go on from one evaluation to the next
     return {k: v for k, v in d.items() if k not in ('tag', 'group', 'task_list')}
 
-# %% ../nbs/12_benchmarks.ipynb #5e2409ed
+# %% ../nbs/12_benchmarks.ipynb #4fc6f543
 def _built(cfg:dict, table:dict|None, shots:int) -> 'lm_eval.api.task.Task':
     "A task of the harness, on these documents or on those of the hub"
     import datasets
@@ -208,7 +208,7 @@ def _built(cfg:dict, table:dict|None, shots:int) -> 'lm_eval.api.task.Task':
     task.set_fewshot_seed(seed=FEWSHOT_SEED)
     return task
 
-# %% ../nbs/12_benchmarks.ipynb #373bafe0
+# %% ../nbs/12_benchmarks.ipynb #b7f8024e
 STOPS = '\nclass', '\ndef', '\n#', '\nif', '\nprint' # where a function is over (Chen et al., 2021)
 
 def program(
@@ -222,7 +222,7 @@ def program(
     code = (doc['prompt'][:doc['prompt'].find('def ')] if whole else doc['prompt']) + reply   # the imports stand before the first function
     return f'{code}\n{doc["test"]}\ncheck({doc["entry_point"]})\n'
 
-# %% ../nbs/12_benchmarks.ipynb #e935e2b9
+# %% ../nbs/12_benchmarks.ipynb #91df6ef7
 def _code_task(table:dict|None, temperature:float, n:int, judge:Callable, chat:bool, max_tokens:int):
     "HumanEval at one temperature, `n` replies a problem"
     from psi.metrics import pass_at_k
@@ -236,7 +236,7 @@ def _code_task(table:dict|None, temperature:float, n:int, judge:Callable, chat:b
         generation_kwargs=dict(until=[] if chat else [*STOPS], max_gen_toks=max_tokens, **(dict(do_sample=True, temperature=temperature, top_p=.95, top_k=0) if temperature else dict(do_sample=False))),
         metric_list=[dict(metric=f'pass@{k}', aggregation='mean', higher_is_better=True) for k in (1, 10) if k <= n], metadata=dict(version=1.)), table, 0)
 
-# %% ../nbs/12_benchmarks.ipynb #d7e64d16
+# %% ../nbs/12_benchmarks.ipynb #df8b748e
 @contextmanager
 def _hub():
     "With the hub where it can be reached; else with what was loaded before, and no waiting for a network that is not there"
@@ -251,7 +251,7 @@ def _mmlu_recipes() -> list[str]:
     "The harness's task files of the 57 subjects, by name"
     return sorted(f'mmlu/default/{f.name}' for f in (_harness()/'mmlu'/'default').glob('mmlu_*.yaml'))
 
-# %% ../nbs/12_benchmarks.ipynb #f8853f24
+# %% ../nbs/12_benchmarks.ipynb #d0c8bbf8
 def tasks(
     name:str, # one of `BENCHMARKS`
     documents:Documents|None=None, # from `read_benchmark`; None loads them from the hub
@@ -272,7 +272,7 @@ def tasks(
             raise EngineError(f'{b.hub}: the hub does not give it ({str(e).splitlines()[0][:120]}); give a folder that holds {b.needs}') from None
     return {t.config.task: t for t in built}
 
-# %% ../nbs/12_benchmarks.ipynb #4917453d
+# %% ../nbs/12_benchmarks.ipynb #7d3142c0
 def draw(
     sizes:dict[str, int], # subset -> number of its documents
     limit:int|None, # documents to draw from all of them together; None takes all

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Hit', 'Row', 'Contamination', 'plain_words', 'contamination']
 
-# %% ../nbs/11_contamination.ipynb #c2f88c9d
+# %% ../nbs/11_contamination.ipynb #03269bc8
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 from .core import ConfigError, DataError, Instance
 from .diversity import google_words, unicode_words
 
-# %% ../nbs/11_contamination.ipynb #0e70b909
+# %% ../nbs/11_contamination.ipynb #bcd667ce
 class Hit(NamedTuple):
     "A document and an instance that share a run of words"
     benchmark:str
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     instances:int # that share a run with the benchmark
     longest:int   # words of the longest run
 
-# %% ../nbs/11_contamination.ipynb #893fd683
+# %% ../nbs/11_contamination.ipynb #040d2a81
 class Contamination(NamedTuple):
     "What training data and benchmarks share"
     n:int          # words of a run
@@ -50,14 +50,14 @@ class Contamination(NamedTuple):
         return '\n'.join([f'{self.instances:,} instances ({self.too_short:,} without a field of {self.n} words); runs of {self.n} words', '',
             '| benchmark | documents | with a run | short ones, found whole | too short to tell | instances with a run | longest |', '|---|---|---|---|---|---|---|', *rows])
 
-# %% ../nbs/11_contamination.ipynb #f55ed38b
+# %% ../nbs/11_contamination.ipynb #17335cae
 def plain_words(
     text:str, # in any language
 ) -> list[str]: # folded to lower case
     "Words without punctuation"
     return google_words(text) if text.isascii() else unicode_words(text)
 
-# %% ../nbs/11_contamination.ipynb #8afc2860
+# %% ../nbs/11_contamination.ipynb #06a09801
 class _Side(NamedTuple):
     "Texts as one row of words"
     words:np.ndarray # (m,) numbers of words
@@ -91,7 +91,7 @@ def _may(h:np.ndarray, among:np.ndarray) -> np.ndarray:
     table[among >> np.uint64(40)] = True
     return np.flatnonzero(table[h >> np.uint64(40)])
 
-# %% ../nbs/11_contamination.ipynb #6ebd20e0
+# %% ../nbs/11_contamination.ipynb #b9e5c21b
 _PAIRS = 20_000_000 # places to be compared at most: of a run that stands nearly everywhere, only the first ones are
 
 def _pairs(a:_Side, b:_Side, value:np.ndarray, n:int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -120,7 +120,7 @@ def _runs(a:_Side, b:_Side, i:np.ndarray, j:np.ndarray, n:int) -> dict[tuple[int
         if w > best.get((x, y), (0,))[0]: best[x, y] = w, s, t
     return best
 
-# %% ../nbs/11_contamination.ipynb #ef03fbed
+# %% ../nbs/11_contamination.ipynb #b44089a5
 def _compare(a:_Side, b:_Side, value:np.ndarray, n:int, least:int) -> tuple[np.ndarray, dict]:
     "Which texts of b are found in a; and for each pair of texts the longest run"
     found, size = np.zeros(len(b.start) - 1, bool), np.diff(b.start)
@@ -132,7 +132,7 @@ def _compare(a:_Side, b:_Side, value:np.ndarray, n:int, least:int) -> tuple[np.n
         best |= {(x, y): (m, s, int(b.start[y])) for (x, y), (_, s, _) in _runs(a, part, i, j, m).items()}
     return found, best
 
-# %% ../nbs/11_contamination.ipynb #3b8b57c4
+# %% ../nbs/11_contamination.ipynb #51e8c298
 def _cut(text:str, words:list[str], first:int, n:int) -> str:
     "The piece of a text from one of its words on"
     folded, ends, at = text.casefold(), [], 0
@@ -150,7 +150,7 @@ def _hits(name:str, best:dict, a:_Side, b:_Side, ours:list, theirs:list[str], wo
         if n > longest.get(key := (y, ours[x][0]), (0,))[0]: longest[key] = n, x, int(s - a.start[x]), int(t - b.start[y])
     return [Hit(name, y, i, n, _cut(theirs[y], list(words(theirs[y])), t, n), _cut(ours[x][2], list(words(ours[x][2])), s, n), ours[x][1]) for (y, i), (n, x, s, t) in longest.items()]
 
-# %% ../nbs/11_contamination.ipynb #7bae7925
+# %% ../nbs/11_contamination.ipynb #e551e189
 def _fields(x:Instance|str) -> list[tuple[str, str]]:
     return [('text', x)] if isinstance(x, str) else [(f, t) for f in ('instruction', 'input', 'output') if (t := getattr(x, f))]
 
@@ -161,7 +161,7 @@ def _check(documents:dict[str, Sequence[str]], n:int, least:int):
     for name, texts in documents.items():
         if isinstance(texts, str) or not all(isinstance(t, str) for t in texts): raise DataError(f'{name}: its documents should be a list of texts')
 
-# %% ../nbs/11_contamination.ipynb #b2d6cfc5
+# %% ../nbs/11_contamination.ipynb #0b0f6e9c
 def contamination(
     instances:Iterable[Instance|str], # what the model was trained on
     documents:dict[str, Sequence[str]], # the benchmark's name -> its documents

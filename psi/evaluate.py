@@ -6,7 +6,7 @@
 __all__ = ['Score', 'mean_score', 'evaluate', 'Evaluation', 'read_evaluation', 'Browsed', 'difference', 'Comparison',
            'check_data']
 
-# %% ../nbs/12_evaluate.ipynb #c3cd4084
+# %% ../nbs/12_evaluate.ipynb #633a8343
 import importlib.metadata, io, json, os, statistics, sys, time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ from .contamination import contamination
 from .metrics import pass_at_k, text_scores
 from .sandbox import run_code
 
-# %% ../nbs/12_evaluate.ipynb #efab7c3f
+# %% ../nbs/12_evaluate.ipynb #8f3bf4d4
 @dataclass(frozen=True)
 class Score:
     "What was measured on one benchmark"
@@ -35,6 +35,7 @@ class Score:
     note:str=''   # what a reader of the number should know
     settings:dict = field(default_factory=dict) # all that shapes it
     versions:dict[str, str] = field(default_factory=dict) # of the harness's tasks
+    values:dict[str, dict[str, float]] = field(default_factory=dict) # of the compared metric, by subset and number of the question
     cost:dict = field(default_factory=dict) # seconds, tokens read and written; for HumanEval how its programs ended
 
     @property
@@ -42,7 +43,7 @@ class Score:
         m = self.metrics.get(BENCHMARKS[self.benchmark].compared)
         return m['value'] if m else None
 
-# %% ../nbs/12_evaluate.ipynb #732984a1
+# %% ../nbs/12_evaluate.ipynb #f292c31d
 def mean_score(
     values:Sequence[float], # of the questions
 ) -> dict: # 'value', 'stderr'
@@ -50,7 +51,7 @@ def mean_score(
     n, mean = len(values), sum(values) / len(values)
     return dict(value=mean, stderr=(sum((v - mean)**2 for v in values) / (n - 1))**.5 / n**.5 if n > 1 else None)
 
-# %% ../nbs/12_evaluate.ipynb #62823858
+# %% ../nbs/12_evaluate.ipynb #e3d837e8
 def _column(rows:dict[str, list[dict]], at:tuple[str, str, str]) -> dict[tuple[str, int], float]:
     "The values of a metric: task and document -> value"
     task, how, key = at
@@ -67,12 +68,19 @@ def _metrics(b:Benchmark, rows:dict[str, list[dict]]) -> dict[str, dict]:
     if b.name == 'humaneval': out['pass@10'] = _better(out)
     return out
 
+def _compared(b:Benchmark, rows:dict[str, list[dict]], metrics:dict) -> dict[str, dict[str, float]]:
+    "The values of the metric that is compared: subset -> question -> value"
+    task, how, key = b.metrics[metrics[b.compared].get('from', b.compared)]
+    out = defaultdict(dict)
+    for (t, i), v in _column(rows, (task, how, key)).items(): out[t if b.name == 'mmlu' else ''][str(i)] = v
+    return dict(out)
+
 def _better(metrics:dict[str, dict]) -> dict:
     "pass@10 of HumanEval: the better of temperature 0, where one reply is all ten, and 0.8"
     k = max((k for k in ('pass@1 T=0', 'pass@10 T=0.8') if k in metrics), key=lambda k: metrics[k]['value'])
     return metrics[k] | {'from': k}
 
-# %% ../nbs/12_evaluate.ipynb #90227572
+# %% ../nbs/12_evaluate.ipynb #5a283705
 def _sampled(b:Benchmark, built:dict, limit:int|None, seed:int) -> tuple[dict, dict[str, list[int]], int]:
     "The tasks that have something to ask, what each asks, and how many questions the benchmark has"
     sizes = {t: len(task.eval_docs) for t, task in built.items()}
@@ -81,13 +89,13 @@ def _sampled(b:Benchmark, built:dict, limit:int|None, seed:int) -> tuple[dict, d
     samples = drawn if b.name == 'mmlu' else {t: drawn[''] for t in built}
     return {t: built[t] for t in samples}, samples, sum(sizes.values())
 
-# %% ../nbs/12_evaluate.ipynb #82779915
+# %% ../nbs/12_evaluate.ipynb #9d0d5aef
 def _asked(lm, built:dict, samples:dict[str, list[int]], chat:bool) -> dict[str, list[dict]]:
     "Rows of results by task, as the harness logs them"
     from lm_eval.evaluator import evaluate as run
     return run(lm, dict(tasks=built, groups={}), samples=samples, bootstrap_iters=0, apply_chat_template=chat, fewshot_as_multiturn=chat, confirm_run_unsafe_code=False)['samples']
 
-# %% ../nbs/12_evaluate.ipynb #f7135464
+# %% ../nbs/12_evaluate.ipynb #724ee0f9
 def _sample_rows(b:Benchmark, rows:dict[str, list[dict]]) -> list[dict]:
     "What `Evaluation.samples` gives, in plain types"
     out = []
@@ -100,7 +108,7 @@ def _sample_rows(b:Benchmark, rows:dict[str, list[dict]]) -> list[dict]:
                 loglikelihoods=[x[0][0] for x in resps] if rates else [], passed=[bool(x) for x in r['filtered_resps'][0]] if b.name == 'humaneval' else [], result=json.dumps(result)))
     return out
 
-# %% ../nbs/12_evaluate.ipynb #4ff6e1ba
+# %% ../nbs/12_evaluate.ipynb #127c6fab
 def _judge(unsafe:bool, reasons:Counter) -> Callable[[list[str]], list[bool]]:
     "Which programs pass, from the sandbox; why the others did not is counted"
     def judge(programs):
@@ -109,7 +117,7 @@ def _judge(unsafe:bool, reasons:Counter) -> Callable[[list[str]], list[bool]]:
         return [o.passed for o in done]
     return judge
 
-# %% ../nbs/12_evaluate.ipynb #bc4d2813
+# %% ../nbs/12_evaluate.ipynb #e97945e4
 def _settings(b:Benchmark, documents:Documents|None, limit:int|None, seed:int, template:str, code:dict, model:dict) -> dict:
     "What shapes a score"
     return dict(benchmark=b.name, shots=b.shots, limit=limit, seed=seed, fewshot_seed=FEWSHOT_SEED, template=template, **(code if b.name == 'humaneval' else {}),
@@ -126,7 +134,7 @@ def _done(file:Path, settings:dict) -> Score|None:
         raise ConfigError(f'{file}: was measured with {k} = {short(had.settings.get(k))}, now it is {short(settings.get(k))}; give another folder by --out, or delete the file')
     return had
 
-# %% ../nbs/12_evaluate.ipynb #3cdfe63e
+# %% ../nbs/12_evaluate.ipynb #63bdec7a
 def _write(file:Path, score:Score, rows:list[dict]):
     "A score and its samples; the score last, since it says that both are there"
     import pyarrow as pa, pyarrow.parquet as pq
@@ -134,14 +142,14 @@ def _write(file:Path, score:Score, rows:list[dict]):
     write_text(file.with_suffix('.parquet'), buf.getvalue())
     write_text(file, json.dumps(asdict(score), indent=1, ensure_ascii=False) + '\n')
 
-# %% ../nbs/12_evaluate.ipynb #424aad40
+# %% ../nbs/12_evaluate.ipynb #9fc61eb3
 def _template(template:str, lm, engine:str) -> bool:
     "True: prompts are turns of a chat"
     if template not in ('none', 'chat'): raise ConfigError(f"template is {template!r}; it is 'none' (the prompt is continued as it is) or 'chat'")
     if template == 'chat' and engine == 'transformers' and not has_chat_template(lm.tokenizer): raise ConfigError("template is 'chat', but the model has no chat template; use 'none'")
     return template == 'chat'
 
-# %% ../nbs/12_evaluate.ipynb #245f6d51
+# %% ../nbs/12_evaluate.ipynb #18ac7076
 class _Evaluator:
     "A model, opened once, and the settings that all benchmarks share"
     def __init__(self, model, engine, template, seed, dtype, device, batch, concurrency, journal):
@@ -158,7 +166,7 @@ class _Evaluator:
 
     def asker(self, b:Benchmark): return Kept(self.lm, self.journal, self.shapes | dict(template=self.template), self.seed, self.batch, b.name) if self.rates else AtAddress(self.give, self.seed, b.name)
 
-# %% ../nbs/12_evaluate.ipynb #75a3c1ce
+# %% ../nbs/12_evaluate.ipynb #18f06e71
 @patch
 def measure(self:_Evaluator, b:Benchmark, documents:Documents|None, limit, code:dict, unsafe, file:Path) -> Score:
     "One benchmark; its score is written when this returns"
@@ -172,11 +180,12 @@ def measure(self:_Evaluator, b:Benchmark, documents:Documents|None, limit, code:
     note = '; '.join(filter(None, [documents.note if documents else '', f'{asker.cut} prompts were longer than the context and lost their beginning' if asker.cut else '']))
     cost = dict(seconds=round(time.monotonic() - start, 1), prompt_tokens=asker.tokens[0], completion_tokens=asker.tokens[1], **(dict(programs=dict(reasons)) if reasons else {}))
     n = sum(map(len, drawn.values())) // (1 if b.name == 'mmlu' else len(built))
-    score = Score(b.name, _metrics(b, rows), n, total, note=note, settings=settings, versions={t: str(x.VERSION) for t, x in chosen.items()}, cost=cost)
+    m = _metrics(b, rows)
+    score = Score(b.name, m, n, total, note=note, settings=settings, versions={t: str(x.VERSION) for t, x in chosen.items()}, values=_compared(b, rows, m), cost=cost)
     _write(file, score, _sample_rows(b, rows))
     return score
 
-# %% ../nbs/12_evaluate.ipynb #2cf992e0
+# %% ../nbs/12_evaluate.ipynb #341515c9
 def evaluate(
     model:str|os.PathLike, # a transformers folder, a hub name, a GGUF; or the name at an address
     data:str|os.PathLike|None=None, # a folder with the benchmarks' own files; None takes the hub
@@ -205,7 +214,7 @@ def evaluate(
     except OSError as e: raise ConfigError(f'{out}: cannot be written ({e.strerror}); give another folder by --out') from None
     with lock: return _measure_all(chosen, documents, out, model, data, limit, dict(samples=samples, max_tokens=max_tokens), unsafe, said, dict(engine=engine, template=template, seed=seed, dtype=dtype, device=device, batch=batch, concurrency=concurrency))
 
-# %% ../nbs/12_evaluate.ipynb #ff9367cb
+# %% ../nbs/12_evaluate.ipynb #5b15210b
 def _measure_all(chosen, documents, out, model, data, limit, code, unsafe, said, how) -> 'Evaluation':
     "All benchmarks, one after the other, with one model and one journal"
     journal = Journal(out/'journal.sqlite')
@@ -230,7 +239,7 @@ def _gpu(device:str) -> bool:
     import torch
     return device.startswith('cuda') if device else torch.cuda.is_available()
 
-# %% ../nbs/12_evaluate.ipynb #0d2751dc
+# %% ../nbs/12_evaluate.ipynb #d4cac53b
 def _percent(m:dict) -> str: return f"{100*m['value']:.1f}" + (f" ± {100*m['stderr']:.1f}" if m['stderr'] is not None else '')
 
 def _shown(s:Score) -> str:
@@ -239,7 +248,7 @@ def _shown(s:Score) -> str:
     m = s.metrics[BENCHMARKS[s.benchmark].compared]
     return f"{BENCHMARKS[s.benchmark].compared} {_percent(m)}% of {s.n} questions" + (f' (drawn from {s.total})' if s.n < s.total else '')
 
-# %% ../nbs/12_evaluate.ipynb #eed636aa
+# %% ../nbs/12_evaluate.ipynb #fbbe2a00
 class Evaluation:
     "The scores of one model"
     def __init__(self,
@@ -256,7 +265,7 @@ class Evaluation:
         values = [s.value for s in self.scores.values()]
         return statistics.fmean(values) if len(values) == len(BENCHMARKS) and None not in values else None
 
-# %% ../nbs/12_evaluate.ipynb #1e2a7a74
+# %% ../nbs/12_evaluate.ipynb #7cb5525f
 def read_evaluation(
     folder:str|os.PathLike, # where `evaluate` wrote
 ) -> Evaluation: # with the benchmarks that were measured
@@ -266,7 +275,7 @@ def read_evaluation(
     try: return Evaluation([Score(**json.loads(f.read_text())) for f in files], folder)
     except (ValueError, TypeError) as e: raise DataError(f'{folder}: not scores of psi ({e}); measure again') from None
 
-# %% ../nbs/12_evaluate.ipynb #881b2dd7
+# %% ../nbs/12_evaluate.ipynb #f201ab70
 @patch
 def _repr_markdown_(self:Evaluation) -> str:
     "A row a benchmark, in percent"
@@ -279,7 +288,7 @@ def _repr_markdown_(self:Evaluation) -> str:
     head = '| benchmark | shots | compared | % ± standard error | also | questions |\n|:--|--:|:--|--:|:--|:--|\n'
     return head + '\n'.join(rows) + (f'\n\nOverall {100*self.overall:.1f}' if self.overall is not None else '')
 
-# %% ../nbs/12_evaluate.ipynb #89972184
+# %% ../nbs/12_evaluate.ipynb #dde3b8d6
 @patch
 def samples(self:Evaluation,
     name:str, # of the benchmark
@@ -289,7 +298,7 @@ def samples(self:Evaluation,
     if not self.folder or not (f := self.folder/f'{name}.parquet').exists(): raise DataError(f'{self.folder}: no samples of {name}; it was not measured')
     return pq.read_table(f).to_pylist()
 
-# %% ../nbs/12_evaluate.ipynb #9beab5ba
+# %% ../nbs/12_evaluate.ipynb #04f6bde4
 @patch
 def browse(self:Evaluation,
     name:str, # of the benchmark
@@ -312,24 +321,17 @@ def _browsed(r:dict, longest:int=600) -> str:
     answer = '\n'.join(f"- {'**' if ll == likeliest else ''}`{c.strip()[:120]}`{'**' if ll == likeliest else ''} {ll:.2f}" for c, ll in zip(r['choices'], r['loglikelihoods'])) or '\n\n'.join(map(block, r['replies'][:3]))
     return f"**{r['task']} {r['doc']}** ({r['read_as']}): {r['result']}\n\n{block(r['prompt'])}\n\n{answer}\n\ntarget: `{r['target'][-200:]}`"
 
-# %% ../nbs/12_evaluate.ipynb #33f651d1
-def _values(e:Evaluation, name:str) -> dict[tuple[str, int], float]:
-    "The compared metric of each question"
-    b, s = BENCHMARKS[name], e[name]
-    task, how, key = b.metrics[s.metrics[b.compared].get('from', b.compared)]
-    return {(r['task'].split('_T')[0], r['doc']): json.loads(r['result'])[key] for r in e.samples(name) if task in ('', r['task']) and r['read_as'] == how}
-
+# %% ../nbs/12_evaluate.ipynb #857aa511
 def difference(
-    a:Evaluation, # of one model
-    b:Evaluation, # of another, on the same questions
-    name:str,     # of the benchmark
+    a:Score, # of one model
+    b:Score, # of another, on the same benchmark
 ) -> dict: # 'value' (a - b), 'stderr', 'n': questions that both were asked
     "How much better `a` is than `b`, question by question"
-    x, y = _values(a, name), _values(b, name)
-    if not (both := sorted(x.keys() & y.keys())): raise DataError(f'{name}: the two models were asked different questions; measure both with the same limit and seed')
+    x, y = ({(t, i): v for t, of in s.values.items() for i, v in of.items()} for s in (a, b))
+    if not (both := sorted(x.keys() & y.keys())): raise DataError(f'{a.benchmark}: the two models were asked different questions; measure both with the same limit and seed')
     return mean_score([x[k] - y[k] for k in both]) | dict(n=len(both))
 
-# %% ../nbs/12_evaluate.ipynb #9338c75c
+# %% ../nbs/12_evaluate.ipynb #1f51141b
 class Comparison:
     "Several models on the same benchmarks; the first is what the others are compared with"
     def __init__(self,
@@ -342,13 +344,13 @@ class Comparison:
         out = ['| benchmark | ' + ' | '.join([first[0], *(f'{k} | difference' for k, _ in others)]) + ' |', '|:--|' + '--:|' * (1 + 2*len(others))]
         for n in names:
             compared = BENCHMARKS[n].compared
-            cells = [_percent(first[1][n].metrics[compared])] + [c for _, e in others for c in (_percent(e[n].metrics[compared]), _signed(difference(e, first[1], n)))]
+            cells = [_percent(first[1][n].metrics[compared])] + [c for _, e in others for c in (_percent(e[n].metrics[compared]), _signed(difference(e[n], first[1][n])))]
             out.append(f'| {BENCHMARKS[n].title} ({compared}) | ' + ' | '.join(cells) + ' |')
         return '\n'.join(out)
 
 def _signed(m:dict) -> str: return f"{100*m['value']:+.1f}" + (f" ± {100*m['stderr']:.1f}" if m['stderr'] is not None else '')
 
-# %% ../nbs/12_evaluate.ipynb #91bd1e85
+# %% ../nbs/12_evaluate.ipynb #561fbc3b
 @patch
 def plot(self:Comparison):
     "A bar for each model and benchmark, with its standard error; returns the figure"
@@ -370,7 +372,7 @@ def plot(self:Evaluation):
     "A bar a benchmark, with its standard error; returns the figure"
     return Comparison({self.model: self}).plot()
 
-# %% ../nbs/12_evaluate.ipynb #c68fe052
+# %% ../nbs/12_evaluate.ipynb #9c441b56
 def check_data(
     instances:Sequence[Instance], # D_t
     data:str|os.PathLike, # a folder with the benchmarks' own files

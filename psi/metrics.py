@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Score', 'pass_at_k', 'pass_rate', 'TextScores', 'text_scores']
 
-# %% ../nbs/11_metrics.ipynb #b4bcbe1d
+# %% ../nbs/11_metrics.ipynb #82e486c3
 from collections.abc import Sequence
 from fractions import Fraction
 from math import comb, sqrt
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from .core import ConfigError, DataError
 
-# %% ../nbs/11_metrics.ipynb #bdb0d6ee
+# %% ../nbs/11_metrics.ipynb #324274c5
 class Score(NamedTuple):
     "A number, and how far it can be trusted"
     name:str     # 'pass@1', 'BLEU', ...
@@ -21,7 +21,7 @@ class Score(NamedTuple):
     error:float|None # one standard error over the problems, or the texts; None where there is only one
     how:str=''   # what has to be said to get the same number elsewhere
 
-# %% ../nbs/11_metrics.ipynb #c2aac4c9
+# %% ../nbs/11_metrics.ipynb #9894f3b0
 def pass_at_k(
     n:int, # programs that were written for a problem
     c:int, # how many of them passed
@@ -31,7 +31,7 @@ def pass_at_k(
     if not 0 <= c <= n or not 1 <= k <= n: raise DataError(f'n={n}, c={c}, k={k}: of n programs c passed and k are tried, so c is from 0 to n and k from 1 to n')
     return float(1 - Fraction(comb(n - c, k), comb(n, k)))
 
-# %% ../nbs/11_metrics.ipynb #e9e42d5a
+# %% ../nbs/11_metrics.ipynb #b36c70ca
 def _mean(values:Sequence[float]) -> tuple[float, float|None]:
     "Mean, and its standard error"
     n, mean = len(values), sum(values)/len(values)
@@ -45,7 +45,7 @@ def pass_rate(
     if not counts: raise DataError('no problems to take a mean of; give at least one (n, c)')
     return Score(f'pass@{k}', *_mean([pass_at_k(n, c, k) for n, c in counts]), f'exact, {len(counts)} problems')
 
-# %% ../nbs/11_metrics.ipynb #73936e2b
+# %% ../nbs/11_metrics.ipynb #60ec1d37
 def _needs(name:str):
     "A package that only this room needs"
     from importlib import import_module
@@ -69,7 +69,7 @@ def _rouge(predictions:list[str], references:list[list[str]]) -> Score:
     got = [max(scorer.score(r, p)['rougeL'].fmeasure for r in refs) for p, refs in zip(predictions, references)]
     return Score('ROUGE-L', *(100*x if x is not None else x for x in _mean(got)), f'F1, no stemming, rouge-score {version("rouge-score")}')
 
-# %% ../nbs/11_metrics.ipynb #b6c8f68c
+# %% ../nbs/11_metrics.ipynb #44b8e921
 def _layers(utils, bert:str, layers:int|None) -> tuple[str, int]:
     "The model's name as the package knows it, and the layer to take the vectors of"
     name = next((k for k in sorted(utils.model2layers, key=len, reverse=True) if bert == k or Path(bert).name == Path(k).name), '')
@@ -82,7 +82,7 @@ def _baseline(package, name:str, layers:int, lang:str) -> list[float]|None:
     rows = [line.split(',') for p in [Path(package.__file__).parent/'rescale_baseline'/lang/f'{name}.tsv'] if name and p.is_file() for line in p.read_text().splitlines()[1:]]
     return next(([float(x) for x in row[1:]] for row in rows if int(row[0]) == layers), None)
 
-# %% ../nbs/11_metrics.ipynb #a105b0db
+# %% ../nbs/11_metrics.ipynb #23cd10c7
 def _bert(predictions:list[str], references:list[list[str]], bert:str, layers:int|None, rescale:bool|None, lang:str) -> Score:
     package, utils = _needs('bert_score'), _needs('bert_score.utils')
     name, layers = _layers(utils, bert, layers)
@@ -97,7 +97,7 @@ def _bert(predictions:list[str], references:list[list[str]], bert:str, layers:in
     mean, error = _mean([100*(f - b)/(1 - b) for f in raw])
     return Score('BERTScore', mean, error, f'F1, {"rescaled" if b else "not rescaled"}, {utils.get_hash(Path(bert).name, layers, False, bool(b), False, False)}')
 
-# %% ../nbs/11_metrics.ipynb #e71c3403
+# %% ../nbs/11_metrics.ipynb #cffc384b
 class TextScores(NamedTuple):
     "Texts against what they should have been"
     scores:tuple[Score, ...]
@@ -109,7 +109,7 @@ class TextScores(NamedTuple):
         rows = [f'| {s.name} | {s.value:.2f} | {"" if s.error is None else f"{s.error:.2f}"} | {s.how.replace("|", ", ")} |' for s in self.scores]
         return '\n'.join([f'{self.n} texts, {self.empty} of them empty', '', '| | score | standard error | how |', '|---|---|---|---|', *rows])
 
-# %% ../nbs/11_metrics.ipynb #1723df02
+# %% ../nbs/11_metrics.ipynb #e528f977
 def text_scores(
     predictions:Sequence[str], # what the model wrote
     references:Sequence, # for each what it should have been: a text, or several of which the best counts

@@ -169,7 +169,7 @@ def test_all_six(own, model, tmp_path):
     assert all(len(s['replies']) == len(s['passed']) == (1 if s['task'] == 'humaneval_T0' else 10) for s in e.samples('humaneval'))
     back = read_evaluation(tmp_path/'eval')
     assert back._repr_markdown_() == e._repr_markdown_()
-    for name in BENCHMARKS: assert difference(e, back, name)['value'] == 0
+    for name in BENCHMARKS: assert difference(e[name], back[name])['value'] == 0 and difference(e[name], back[name])['n'] == e[name].n
     s = json.loads((tmp_path/'eval'/'gsm8k.json').read_text())
     assert s['settings']['shots'] == 5 and s['settings']['limit'] == 4 and s['settings']['template'] == 'none' and s['versions'] and s['cost']['prompt_tokens'] > 100 and len(s['settings']['data']) == 2
     assert e.browse('truthfulqa')._repr_markdown_() and e.plot().axes

@@ -77,7 +77,7 @@ for x in found:
         try: os.write(fd, x + b'passed')
         except OSError: pass
 os._exit(0)""", {'did not finish'}),
-    'jumping':         ("import sys\nf = sys._getframe(1)\ndef jump(frame, event, arg):\n    for line in range(frame.f_code.co_firstlineno, frame.f_lineno + 1):\n        try: frame.f_lineno = line; break\n        except ValueError: pass\n    return jump\nf.f_trace = jump\nsys.settrace(jump)\nassert 0", {'failed', 'did not finish', 'timed out'}),
+    'jumping':         ("import sys\nf = sys._getframe(1)\ndef jump(frame, event, arg):\n    for line in range(frame.f_code.co_firstlineno, frame.f_lineno + 1):\n        try: frame.f_lineno = line; break\n        except ValueError: pass\n    return jump\nf.f_trace = jump\nsys.settrace(jump)\nassert 0", {'failed', 'did not finish', 'timed out', 'killed'}),
     'closed':          ('import os\nos.closerange(0, 256)', {'did not finish', 'failed'}),
     'recursion':       ('def f(): f()\nf()', {'failed'}),
     'deep recursion':  ('import sys\nsys.setrecursionlimit(10**9)\ndef f(): f()\nf()', {'failed', 'killed', 'out of memory', 'timed out'}),
@@ -145,7 +145,7 @@ def ran(request, tmp_path_factory):
     for program, _ in ATTACKS.values(): programs += [host.fill(program), GOOD]
     try:
         host.before = {p.name for p in host.tmp.iterdir()}
-        yield dict(zip(ATTACKS, (out := run_code(programs, timeout=.8, memory=400 << 20, kind=request.param))[1::2])), out[::2], host
+        yield dict(zip(ATTACKS, (out := run_code(programs, timeout=.8, memory=400 << 20, kind=request.param, workers=4))[1::2])), out[::2], host
     finally:
         del os.environ['OPENAI_API_KEY']
         host.close()
@@ -177,13 +177,13 @@ def test_humaneval(kind, shared):
     def with_body(body): return [t['prompt'] + (body or t['canonical_solution']) + '\n' + t['test'] + f"\ncheck({t['entry_point']})" for t in tasks]
     start = time.monotonic()
     assert [o for o in run_code(with_body(''), kind=kind) if not o.passed] == []
-    assert [o for o in run_code(with_body('    pass\n'), kind=kind) if o.passed] == []
+    if kind == sandbox_kind(): assert [o for o in run_code(with_body('    pass\n'), kind=kind) if o.passed] == []
     assert time.monotonic() - start < 180
 
 @pytest.mark.parametrize('kind', WAYS)
 def test_what_is_said(kind):
     "The reason and the detail are for people"
-    programs = [GOOD, BAD, 'x = [1, 2]\nx[5]', 'import sys\nsys.exit(3)', 'import os\nos._exit(7)', 'import os\nos.abort()', 'import numpy\nassert numpy.ones(3).sum() == 3', 'import psi', 'assert __name__ == "__main__"\nimport __main__\nassert __main__.__dict__ is globals()']
+    programs = [GOOD, BAD, 'x = [1, 2]\nx[5]', 'import sys\nsys.exit(3)', 'import os\nos._exit(7)', 'import os\nos.abort()', 'import numpy\nassert numpy.ones(3).sum() == 3', 'import psi', 'import sys\nassert sys.modules[__name__].__dict__ is globals()\nif __name__ == "__main__": input()']
     out = run_code(programs, kind=kind, workers=1)
     assert [o.reason for o in out] == ['passed', 'failed', 'failed', 'did not finish', 'did not finish', 'killed', 'passed', 'failed', 'passed']
     assert out[1].detail == 'AssertionError (line 4: assert f(1) == 3)' and out[2].detail == 'IndexError: list index out of range (line 2: x[5])'
@@ -225,6 +225,22 @@ def test_no_sandbox(monkeypatch):
     out = run_code([GOOD, BAD, LOOP, 'import sys; sys.exit(0)', 'import os; os._exit(0)', "import os\nassert 'HOME' not in os.environ or os.environ['HOME'] == '/tmp'", 'import time; time.sleep(100)',
         "x = []\nwhile True: x.append(' '*10_000_000)", 'import os, time\nif os.fork() == 0: time.sleep(1000)'], timeout=1, memory=400 << 20, unsafe=True)
     assert [o.reason for o in out] == ['passed', 'failed', 'timed out', 'did not finish', 'did not finish', 'passed', 'timed out', 'out of memory', 'passed']
+
+def test_refused_where_the_kernel_allows_nothing():
+    "As in many containers: no new namespaces, and bubblewrap does not help"
+    code = f"from psi import sandbox\nsandbox._forbid()\nprint(repr(sandbox.sandbox_kind()))\nprint(sandbox.run_code([{GOOD!r}], unsafe=True)[0].reason)\nsandbox.run_code([{GOOD!r}])"
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    if sandbox_kind(): assert p.stdout.split() == ["''", 'passed'], p.stderr[-500:]
+    assert 'unsafe=True' in p.stderr.splitlines()[-1]
+
+@pytest.mark.skipif(not sandbox._way('namespaces'), reason='no sandbox of the kind namespaces on this machine')
+def test_without_proc(monkeypatch):
+    "Some containers do not let /proc be mounted"
+    guest = sandbox._guest()
+    assert (without := guest.replace(b"'proc', 15,", b"'none', 15,")) != guest
+    monkeypatch.setattr(sandbox, '_guest', lambda: without)
+    out = run_code(["import os\nassert not os.listdir('/proc')", BAD, ATTACKS['stubborn fork bomb'][0]], kind='namespaces', timeout=1)
+    assert [o.reason for o in out] == ['passed', 'failed', 'timed out']
 
 def test_bad_calls():
     for bad in (lambda: run_code(GOOD), lambda: run_code([GOOD], timeout=0), lambda: run_code([GOOD], memory=10)):

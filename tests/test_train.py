@@ -52,7 +52,9 @@ class Child:
     def wait(self, timeout=120):
         self.process.join(timeout)
         assert self.poll() is not None, 'does not end'
-        return Path(self.heard).read_text()
+        said = Path(self.heard).read_text()
+        os.unlink(self.heard)
+        return said
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -305,3 +307,13 @@ def test_data_for_other_trainers(home, tmp_path):
         trainer = SFTTrainer(model=load_model(home/'tiny', torch.float32, 'cpu'), processing_class=tokenizer, train_dataset=chats, args=SFTConfig(output_dir=str(tmp_path/'out'), max_steps=1, report_to='none', use_cpu=True, bf16=False, disable_tqdm=True, save_strategy='no'))
         trainer.train()
     assert trainer.state.global_step == 1
+
+
+@pytest.mark.xfail(reason='write_instances has no way yet to leave out id and origin, whose shape differs from record to record', strict=True)
+def test_long_data_for_other_trainers(home, tmp_path):
+    "datasets reads a file in blocks and takes the columns of the first; fields that appear later are an error"
+    from datasets import load_dataset
+    from psi.core import Origin
+    long = 'word ' * 200
+    some = [Instance(f'Do {i}. {long}', '', long) for i in range(10_000)] + [Instance(f'Add {i}.', 'x', 'y', Origin('generate', 1, 2, ('a',), ('k',))) for i in range(10)]
+    with quiet(): assert len(load_dataset('json', data_files=str(write_instances(some, tmp_path/'a.jsonl')), cache_dir=str(tmp_path/'c'))['train']) == len(some)
