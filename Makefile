@@ -58,6 +58,7 @@ bench: $(INSTALLED)
 	$(BIN)/python bench/engine.py
 	$(BIN)/python bench/diversity.py
 	$(BIN)/python bench/boundary.py
+	$(BIN)/python bench/train.py
 
 clean:
 	rm -rf build dist psi.egg-info _docs _proc _proc_site .pytest_cache tests/.hypothesis .hypothesis

@@ -6,7 +6,7 @@
 __all__ = ['app', 'init', 'run', 'show', 'audit', 'generate', 'train', 'evaluate', 'fetch', 'serve', 'main']
 
 # %% ../nbs/15_cli.ipynb #20d2671e
-import sys
+import os, sys
 from typing import Annotated
 import typer
 from .core import PsiError
@@ -242,5 +242,5 @@ def main():
     "The `psi` command"
     try: app()
     except PsiError as e:
-        print(f'psi: {e}', file=sys.stderr)
+        if os.environ.get('RANK', '0') == '0': print(f'psi: {e}', file=sys.stderr)   # of several processes one speaks
         sys.exit(1)

@@ -6,7 +6,7 @@
 __all__ = ['Score', 'mean_score', 'evaluate', 'Evaluation', 'read_evaluation', 'Browsed', 'difference', 'Comparison',
            'check_data']
 
-# %% ../nbs/12_evaluate.ipynb #633a8343
+# %% ../nbs/12_evaluate.ipynb #87dfd7f3
 import importlib.metadata, io, json, os, statistics, sys, time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ from .contamination import contamination
 from .metrics import pass_at_k, text_scores
 from .sandbox import run_code
 
-# %% ../nbs/12_evaluate.ipynb #8f3bf4d4
+# %% ../nbs/12_evaluate.ipynb #6f0912bc
 @dataclass(frozen=True)
 class Score:
     "What was measured on one benchmark"
@@ -43,7 +43,7 @@ class Score:
         m = self.metrics.get(BENCHMARKS[self.benchmark].compared)
         return m['value'] if m else None
 
-# %% ../nbs/12_evaluate.ipynb #f292c31d
+# %% ../nbs/12_evaluate.ipynb #11a344e6
 def mean_score(
     values:Sequence[float], # of the questions
 ) -> dict: # 'value', 'stderr'
@@ -51,7 +51,7 @@ def mean_score(
     n, mean = len(values), sum(values) / len(values)
     return dict(value=mean, stderr=(sum((v - mean)**2 for v in values) / (n - 1))**.5 / n**.5 if n > 1 else None)
 
-# %% ../nbs/12_evaluate.ipynb #e3d837e8
+# %% ../nbs/12_evaluate.ipynb #256ff8f1
 def _column(rows:dict[str, list[dict]], at:tuple[str, str, str]) -> dict[tuple[str, int], float]:
     "The values of a metric: task and document -> value"
     task, how, key = at
@@ -80,7 +80,7 @@ def _better(metrics:dict[str, dict]) -> dict:
     k = max((k for k in ('pass@1 T=0', 'pass@10 T=0.8') if k in metrics), key=lambda k: metrics[k]['value'])
     return metrics[k] | {'from': k}
 
-# %% ../nbs/12_evaluate.ipynb #5a283705
+# %% ../nbs/12_evaluate.ipynb #7b9db373
 def _sampled(b:Benchmark, built:dict, limit:int|None, seed:int) -> tuple[dict, dict[str, list[int]], int]:
     "The tasks that have something to ask, what each asks, and how many questions the benchmark has"
     sizes = {t: len(task.eval_docs) for t, task in built.items()}
@@ -89,26 +89,30 @@ def _sampled(b:Benchmark, built:dict, limit:int|None, seed:int) -> tuple[dict, d
     samples = drawn if b.name == 'mmlu' else {t: drawn[''] for t in built}
     return {t: built[t] for t in samples}, samples, sum(sizes.values())
 
-# %% ../nbs/12_evaluate.ipynb #9d0d5aef
+# %% ../nbs/12_evaluate.ipynb #feebc9da
 def _asked(lm, built:dict, samples:dict[str, list[int]], chat:bool) -> dict[str, list[dict]]:
     "Rows of results by task, as the harness logs them"
     from lm_eval.evaluator import evaluate as run
     return run(lm, dict(tasks=built, groups={}), samples=samples, bootstrap_iters=0, apply_chat_template=chat, fewshot_as_multiturn=chat, confirm_run_unsafe_code=False)['samples']
 
-# %% ../nbs/12_evaluate.ipynb #724ee0f9
+# %% ../nbs/12_evaluate.ipynb #fd0a5f18
+def _apart(texts:Sequence[str]) -> tuple[str, list[str]]:
+    "What texts begin with in common, up to a whole word, and how each goes on"
+    common = os.path.commonprefix(list(texts))
+    common = common[:max(common.rfind(' '), common.rfind('\n'))] if any(t[len(common):len(common) + 1].strip() for t in texts) and common[-1:].strip() else common
+    return common, [t[len(common):] for t in texts]
+
 def _sample_rows(b:Benchmark, rows:dict[str, list[dict]]) -> list[dict]:
     "What `Evaluation.samples` gives, in plain types"
     out = []
     for t, rs in rows.items():
         for r in rs:
-            args, resps, rates = r['arguments'], r['resps'], not b.generates
-            result = {k: float(r[k]) for k in r['metrics']}
-            out.append(dict(task=t, doc=r['doc_id'], read_as=r['filter'], prompt=args[0][0], target=str(r['target']),
-                replies=[] if rates else [x for x in resps[0]], choices=[f'{a[0][len(args[0][0]):]}{a[1]}' if a[0] != args[0][0] else a[1] for a in args] if rates else [],
-                loglikelihoods=[x[0][0] for x in resps] if rates else [], passed=[bool(x) for x in r['filtered_resps'][0]] if b.name == 'humaneval' else [], result=json.dumps(result)))
+            prompt, choices = (r['arguments'][0][0], []) if b.generates else _apart([c + a for c, a in r['arguments']])
+            out.append(dict(task=t, doc=r['doc_id'], read_as=r['filter'], prompt=prompt, target=str(r['target']), replies=list(r['resps'][0]) if b.generates else [], choices=choices,
+                loglikelihoods=[] if b.generates else [x[0][0] for x in r['resps']], passed=[bool(x) for x in r['filtered_resps'][0]] if b.name == 'humaneval' else [], result=json.dumps({k: float(r[k]) for k in r['metrics']})))
     return out
 
-# %% ../nbs/12_evaluate.ipynb #127c6fab
+# %% ../nbs/12_evaluate.ipynb #0ab17d7e
 def _judge(unsafe:bool, reasons:Counter) -> Callable[[list[str]], list[bool]]:
     "Which programs pass, from the sandbox; why the others did not is counted"
     def judge(programs):
@@ -117,7 +121,7 @@ def _judge(unsafe:bool, reasons:Counter) -> Callable[[list[str]], list[bool]]:
         return [o.passed for o in done]
     return judge
 
-# %% ../nbs/12_evaluate.ipynb #e97945e4
+# %% ../nbs/12_evaluate.ipynb #b60d681c
 def _settings(b:Benchmark, documents:Documents|None, limit:int|None, seed:int, template:str, code:dict, model:dict) -> dict:
     "What shapes a score"
     return dict(benchmark=b.name, shots=b.shots, limit=limit, seed=seed, fewshot_seed=FEWSHOT_SEED, template=template, **(code if b.name == 'humaneval' else {}),
@@ -134,7 +138,7 @@ def _done(file:Path, settings:dict) -> Score|None:
         raise ConfigError(f'{file}: was measured with {k} = {short(had.settings.get(k))}, now it is {short(settings.get(k))}; give another folder by --out, or delete the file')
     return had
 
-# %% ../nbs/12_evaluate.ipynb #63bdec7a
+# %% ../nbs/12_evaluate.ipynb #dcf7bdf4
 def _write(file:Path, score:Score, rows:list[dict]):
     "A score and its samples; the score last, since it says that both are there"
     import pyarrow as pa, pyarrow.parquet as pq
@@ -142,14 +146,14 @@ def _write(file:Path, score:Score, rows:list[dict]):
     write_text(file.with_suffix('.parquet'), buf.getvalue())
     write_text(file, json.dumps(asdict(score), indent=1, ensure_ascii=False) + '\n')
 
-# %% ../nbs/12_evaluate.ipynb #9fc61eb3
+# %% ../nbs/12_evaluate.ipynb #62823d47
 def _template(template:str, lm, engine:str) -> bool:
     "True: prompts are turns of a chat"
     if template not in ('none', 'chat'): raise ConfigError(f"template is {template!r}; it is 'none' (the prompt is continued as it is) or 'chat'")
     if template == 'chat' and engine == 'transformers' and not has_chat_template(lm.tokenizer): raise ConfigError("template is 'chat', but the model has no chat template; use 'none'")
     return template == 'chat'
 
-# %% ../nbs/12_evaluate.ipynb #18ac7076
+# %% ../nbs/12_evaluate.ipynb #7217ac17
 class _Evaluator:
     "A model, opened once, and the settings that all benchmarks share"
     def __init__(self, model, engine, template, seed, dtype, device, batch, concurrency, journal):
@@ -166,7 +170,7 @@ class _Evaluator:
 
     def asker(self, b:Benchmark): return Kept(self.lm, self.journal, self.shapes | dict(template=self.template), self.seed, self.batch, b.name) if self.rates else AtAddress(self.give, self.seed, b.name)
 
-# %% ../nbs/12_evaluate.ipynb #18f06e71
+# %% ../nbs/12_evaluate.ipynb #a6f5a28f
 @patch
 def measure(self:_Evaluator, b:Benchmark, documents:Documents|None, limit, code:dict, unsafe, file:Path) -> Score:
     "One benchmark; its score is written when this returns"
@@ -185,7 +189,7 @@ def measure(self:_Evaluator, b:Benchmark, documents:Documents|None, limit, code:
     _write(file, score, _sample_rows(b, rows))
     return score
 
-# %% ../nbs/12_evaluate.ipynb #341515c9
+# %% ../nbs/12_evaluate.ipynb #7aee56e1
 def evaluate(
     model:str|os.PathLike, # a transformers folder, a hub name, a GGUF; or the name at an address
     data:str|os.PathLike|None=None, # a folder with the benchmarks' own files; None takes the hub
@@ -214,7 +218,7 @@ def evaluate(
     except OSError as e: raise ConfigError(f'{out}: cannot be written ({e.strerror}); give another folder by --out') from None
     with lock: return _measure_all(chosen, documents, out, model, data, limit, dict(samples=samples, max_tokens=max_tokens), unsafe, said, dict(engine=engine, template=template, seed=seed, dtype=dtype, device=device, batch=batch, concurrency=concurrency))
 
-# %% ../nbs/12_evaluate.ipynb #5b15210b
+# %% ../nbs/12_evaluate.ipynb #e971f08c
 def _measure_all(chosen, documents, out, model, data, limit, code, unsafe, said, how) -> 'Evaluation':
     "All benchmarks, one after the other, with one model and one journal"
     journal = Journal(out/'journal.sqlite')
@@ -225,7 +229,7 @@ def _measure_all(chosen, documents, out, model, data, limit, code, unsafe, said,
         for b in chosen:
             missing = data and documents[b.name] is None
             try:
-                if missing: raise EngineError(f'no {b.needs} in {data}')
+                if missing: raise EngineError(f'no {b.needs} in the data folder')
                 with hushed(): s = work.measure(b, documents[b.name], limit, code, unsafe, out/f'{b.name}.json')
             except EngineError as e: s = Score(b.name, why=str(e))
             scores.append(s)
@@ -239,7 +243,7 @@ def _gpu(device:str) -> bool:
     import torch
     return device.startswith('cuda') if device else torch.cuda.is_available()
 
-# %% ../nbs/12_evaluate.ipynb #d4cac53b
+# %% ../nbs/12_evaluate.ipynb #011a6b20
 def _percent(m:dict) -> str: return f"{100*m['value']:.1f}" + (f" ± {100*m['stderr']:.1f}" if m['stderr'] is not None else '')
 
 def _shown(s:Score) -> str:
@@ -248,7 +252,7 @@ def _shown(s:Score) -> str:
     m = s.metrics[BENCHMARKS[s.benchmark].compared]
     return f"{BENCHMARKS[s.benchmark].compared} {_percent(m)}% of {s.n} questions" + (f' (drawn from {s.total})' if s.n < s.total else '')
 
-# %% ../nbs/12_evaluate.ipynb #fbbe2a00
+# %% ../nbs/12_evaluate.ipynb #c5cd994c
 class Evaluation:
     "The scores of one model"
     def __init__(self,
@@ -265,7 +269,7 @@ class Evaluation:
         values = [s.value for s in self.scores.values()]
         return statistics.fmean(values) if len(values) == len(BENCHMARKS) and None not in values else None
 
-# %% ../nbs/12_evaluate.ipynb #7cb5525f
+# %% ../nbs/12_evaluate.ipynb #4d4cbb91
 def read_evaluation(
     folder:str|os.PathLike, # where `evaluate` wrote
 ) -> Evaluation: # with the benchmarks that were measured
@@ -275,7 +279,7 @@ def read_evaluation(
     try: return Evaluation([Score(**json.loads(f.read_text())) for f in files], folder)
     except (ValueError, TypeError) as e: raise DataError(f'{folder}: not scores of psi ({e}); measure again') from None
 
-# %% ../nbs/12_evaluate.ipynb #f201ab70
+# %% ../nbs/12_evaluate.ipynb #9f64102d
 @patch
 def _repr_markdown_(self:Evaluation) -> str:
     "A row a benchmark, in percent"
@@ -288,7 +292,7 @@ def _repr_markdown_(self:Evaluation) -> str:
     head = '| benchmark | shots | compared | % ± standard error | also | questions |\n|:--|--:|:--|--:|:--|:--|\n'
     return head + '\n'.join(rows) + (f'\n\nOverall {100*self.overall:.1f}' if self.overall is not None else '')
 
-# %% ../nbs/12_evaluate.ipynb #dde3b8d6
+# %% ../nbs/12_evaluate.ipynb #95766d2c
 @patch
 def samples(self:Evaluation,
     name:str, # of the benchmark
@@ -298,7 +302,7 @@ def samples(self:Evaluation,
     if not self.folder or not (f := self.folder/f'{name}.parquet').exists(): raise DataError(f'{self.folder}: no samples of {name}; it was not measured')
     return pq.read_table(f).to_pylist()
 
-# %% ../nbs/12_evaluate.ipynb #04f6bde4
+# %% ../nbs/12_evaluate.ipynb #b126d448
 @patch
 def browse(self:Evaluation,
     name:str, # of the benchmark
@@ -321,7 +325,7 @@ def _browsed(r:dict, longest:int=600) -> str:
     answer = '\n'.join(f"- {'**' if ll == likeliest else ''}`{c.strip()[:120]}`{'**' if ll == likeliest else ''} {ll:.2f}" for c, ll in zip(r['choices'], r['loglikelihoods'])) or '\n\n'.join(map(block, r['replies'][:3]))
     return f"**{r['task']} {r['doc']}** ({r['read_as']}): {r['result']}\n\n{block(r['prompt'])}\n\n{answer}\n\ntarget: `{r['target'][-200:]}`"
 
-# %% ../nbs/12_evaluate.ipynb #857aa511
+# %% ../nbs/12_evaluate.ipynb #427d246c
 def difference(
     a:Score, # of one model
     b:Score, # of another, on the same benchmark
@@ -331,7 +335,7 @@ def difference(
     if not (both := sorted(x.keys() & y.keys())): raise DataError(f'{a.benchmark}: the two models were asked different questions; measure both with the same limit and seed')
     return mean_score([x[k] - y[k] for k in both]) | dict(n=len(both))
 
-# %% ../nbs/12_evaluate.ipynb #1f51141b
+# %% ../nbs/12_evaluate.ipynb #f11d27c1
 class Comparison:
     "Several models on the same benchmarks; the first is what the others are compared with"
     def __init__(self,
@@ -350,7 +354,7 @@ class Comparison:
 
 def _signed(m:dict) -> str: return f"{100*m['value']:+.1f}" + (f" ± {100*m['stderr']:.1f}" if m['stderr'] is not None else '')
 
-# %% ../nbs/12_evaluate.ipynb #561fbc3b
+# %% ../nbs/12_evaluate.ipynb #58318c82
 @patch
 def plot(self:Comparison):
     "A bar for each model and benchmark, with its standard error; returns the figure"
@@ -362,7 +366,7 @@ def plot(self:Comparison):
         at = [(i, e[n].metrics[BENCHMARKS[n].compared]) for i, n in enumerate(names) if n in e.scores and not e[n].why]
         ax.bar([i + (k - (len(self.evaluations) - 1)/2) * width for i, _ in at], [100*m['value'] for _, m in at], width*.92, yerr=[100*(m['stderr'] or 0) for _, m in at], capsize=3, label=label or None, error_kw=dict(lw=1))
     ax.set_xticks(range(len(names)), [BENCHMARKS[n].title for n in names])
-    ax.set_ylabel('% (bars: standard error)'); ax.spines[['top', 'right']].set_visible(False)
+    ax.set_ylabel('%, and its standard error'); ax.spines[['top', 'right']].set_visible(False)
     if any(self.evaluations): ax.legend(frameon=False)
     plt.close(fig)
     return fig
@@ -372,7 +376,7 @@ def plot(self:Evaluation):
     "A bar a benchmark, with its standard error; returns the figure"
     return Comparison({self.model: self}).plot()
 
-# %% ../nbs/12_evaluate.ipynb #9c441b56
+# %% ../nbs/12_evaluate.ipynb #1a82893d
 def check_data(
     instances:Sequence[Instance], # D_t
     data:str|os.PathLike, # a folder with the benchmarks' own files

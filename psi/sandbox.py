@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Outcome', 'sandbox_kind', 'run_code']
 
-# %% ../nbs/11_sandbox.ipynb #cc014e98
-import ctypes, importlib.util, inspect, json, math, os, select, signal, subprocess, sys, tempfile, threading, time, types
+# %% ../nbs/11_sandbox.ipynb #f9263b39
+import ctypes, importlib.util, inspect, json, os, select, signal, subprocess, sys, tempfile, threading, time, types
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from .core import ConfigError, EngineError
 from .lm import progress
 
-# %% ../nbs/11_sandbox.ipynb #ad1cba9d
+# %% ../nbs/11_sandbox.ipynb #7238c9df
 class Outcome(NamedTuple):
     "What became of a program"
     passed:bool      # it ran to its last line
@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
     detail:str=''    # the error's last line, the signal's name, ...
     seconds:float=0. # by the clock, without the time that the sandbox takes to start
 
-# %% ../nbs/11_sandbox.ipynb #68c9a1d8
+# %% ../nbs/11_sandbox.ipynb #b24c0b0a
 _SYSTEM = '/usr', '/lib', '/lib64', '/lib32', '/bin', '/sbin', '/etc/ld.so.cache', '/etc/alternatives', '/nix/store'
 _PYTHON = os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable)   # not the virtual environment's
 _TMP, _SHM = 64 << 20, 16 << 20 # bytes
@@ -41,7 +41,7 @@ def _shown() -> tuple[list, list]:
     home = Path(numpy.origin).parent if numpy and numpy.origin else None
     return binds + [(str(d), f'/packages/{d.name}') for d in (home, home and home.with_name('numpy.libs')) if d and d.is_dir()], links
 
-# %% ../nbs/11_sandbox.ipynb #6f78836e
+# %% ../nbs/11_sandbox.ipynb #f35064a8
 _PRIVATE = 0x20000|0x20000000|0x40000000|0x8000000|0x4000000|0x2000000 # mounts, processes, network, IPC, names, cgroups
 _LINUX = dict(pivot_root={'x86_64': 155, 'aarch64': 41, 'riscv64': 41}, mount_setattr={m: 442 for m in ('x86_64', 'aarch64', 'riscv64')})
 
@@ -63,7 +63,7 @@ def _part(users:bool, say:int):
         os.close(say)
         os._exit(os.waitpid(child, 0)[1] != 0)
 
-# %% ../nbs/11_sandbox.ipynb #a86c576b
+# %% ../nbs/11_sandbox.ipynb #dbdf07c6
 def _mount(what:str|None, at:str, kind:str|None=None, flags:int=6, options:str|None=None): # 6: no setuid, no devices
     if kind != 'bind': os.makedirs(at, exist_ok=True)
     elif os.path.isdir(what): os.makedirs(at, exist_ok=True)
@@ -97,7 +97,7 @@ def _writable(root:str, tmp:int, shm:int):
     "The only places to write in"
     for at, size in ('/tmp', tmp), ('/dev/shm', shm): _mount('tmpfs', root + at, 'tmpfs', options=f'mode=1777,size={size},nr_inodes=8k')
 
-# %% ../nbs/11_sandbox.ipynb #2bafeda5
+# %% ../nbs/11_sandbox.ipynb #ef579b05
 def _drop(root:bool):
     "Give up all rights"
     if root:
@@ -111,7 +111,7 @@ def _drop(root:bool):
     header, none = (0x20080522).to_bytes(4, 'little') + bytes(4), bytes(24)
     _libc('syscall', {'x86_64': 126, 'aarch64': 91, 'riscv64': 91}[os.uname().machine], header, none)   # no capabilities
 
-# %% ../nbs/11_sandbox.ipynb #76424c7b
+# %% ../nbs/11_sandbox.ipynb #92f47df5
 _CALLS = dict( # x86_64, aarch64
     ptrace=(101, 117), process_vm_readv=(310, 270), process_vm_writev=(311, 271), pidfd_getfd=(438, 438), userfaultfd=(323, 282),
     shmget=(29, 194), semget=(64, 190), msgget=(68, 186), mq_open=(240, 180), memfd_create=(319, 279), memfd_secret=(447, 447),
@@ -133,7 +133,7 @@ def _forbid():
     class Program(ctypes.Structure): _fields_ = [('n', ctypes.c_ushort), ('code', ctypes.c_char_p)]
     _libc('prctl', 22, 2, ctypes.byref(Program(len(rules), code)), 0, 0)
 
-# %% ../nbs/11_sandbox.ipynb #d31d01da
+# %% ../nbs/11_sandbox.ipynb #d2735636
 def _limit(memory:int, seconds:float, processes:int):
     "Limits of each process"
     import resource as r
@@ -145,7 +145,7 @@ def _limit(memory:int, seconds:float, processes:int):
         except (OSError, ValueError):
             if sys.platform == 'linux': raise   # elsewhere not all of them exist
 
-# %% ../nbs/11_sandbox.ipynb #d717c6a4
+# %% ../nbs/11_sandbox.ipynb #2d615cdb
 def _program(text:bytes, pipe:int, secret:list, write=os.write, leave=os._exit):
     "Run a program to its end, and say so"
     sys.modules['__main__'] = sys.modules['program'] = main = types.ModuleType('program')
@@ -159,7 +159,7 @@ def _program(text:bytes, pipe:int, secret:list, write=os.write, leave=os._exit):
         write(pipe, _last_line(e, lines).encode('utf-8', 'replace')[:1000])
         leave(1)
 
-# %% ../nbs/11_sandbox.ipynb #03822afa
+# %% ../nbs/11_sandbox.ipynb #e0b1d952
 def _last_line(e:BaseException, lines:list) -> str:
     "Kind and text of an error, and the last line of the program that led to it"
     at, tb = 0, e.__traceback__
@@ -170,7 +170,7 @@ def _last_line(e:BaseException, lines:list) -> str:
     where = f' (line {at}: {lines[at - 1].strip()[:120]})' if 0 < at <= len(lines) else ''
     return f'{what}\n{type(e).__name__}' + f': {e}'[:300].rstrip(': ').replace('\n', ' ') + where + '\n'
 
-# %% ../nbs/11_sandbox.ipynb #c70cd705
+# %% ../nbs/11_sandbox.ipynb #8c3d4ccf
 def _watch(text:bytes, say:int, memory:int, timeout:float, processes:int):
     "Start the program, wait for it, tell the outside how it ended"
     secret, (r, w), start = [os.urandom(16)], os.pipe(), time.monotonic()
@@ -192,7 +192,7 @@ def _watch(text:bytes, say:int, memory:int, timeout:float, processes:int):
     (poll := select.poll()).register(say, 0); poll.poll()   # until the outside ends it all, or has ended itself
     os._exit(0)
 
-# %% ../nbs/11_sandbox.ipynb #9e45b34f
+# %% ../nbs/11_sandbox.ipynb #a2df11cf
 def _wait(pid:int, r:int, say:int) -> int:
     "How a process ended; where nobody outside is listening any more, all ends"
     (poll := select.poll()).register(say, 0); poll.register(r)
@@ -212,7 +212,7 @@ def _verdict(said:bytes, secret:bytes, status:int, late:bool) -> tuple[str, str]
     if what == 'memory': return 'out of memory', detail
     return 'did not finish', detail if what == 'exit' else f'ended with status {os.WEXITSTATUS(status)} before its last line'
 
-# %% ../nbs/11_sandbox.ipynb #84098958
+# %% ../nbs/11_sandbox.ipynb #8fbf3a87
 def _inside():
     "All of it, in its order"
     head, _, text = sys.stdin.buffer.read().partition(b'\n')
@@ -233,7 +233,7 @@ def _guest() -> bytes:
     values = ''.join(f'{k} = {globals()[k]!r}\n' for k in ('_PRIVATE', '_LINUX', '_CALLS'))
     return ('import ctypes, json, os, select, signal, sys, time, types\n' + values + '\n'.join(map(inspect.getsource, here)) + '\n_inside()\n').encode()
 
-# %% ../nbs/11_sandbox.ipynb #b94c9f0e
+# %% ../nbs/11_sandbox.ipynb #87f091c9
 class _Way(NamedTuple):
     kind:str   # 'bwrap', 'namespaces' or '' for none
     users:bool # with a namespace of users
@@ -250,7 +250,7 @@ def _command(way:_Way) -> list[str]:
     for a, b in links: args += ['--symlink', a, b]
     return args + '--cap-add CAP_SYS_ADMIN --proc /proc --remount-ro /proc --dev /dev --remount-ro /dev --dir /tmp --remount-ro /'.split() + python
 
-# %% ../nbs/11_sandbox.ipynb #b0cc6bbc
+# %% ../nbs/11_sandbox.ipynb #4ea478ae
 def _family(pid:int) -> list[int]:
     "A process and all that descend from it"
     found = [pid]
@@ -268,7 +268,7 @@ def _use(pid:int) -> tuple[int, float]:
         pages, ticks = pages + int(fields[21]), ticks + int(fields[11]) + int(fields[12])
     return pages * os.sysconf('SC_PAGE_SIZE'), ticks / os.sysconf('SC_CLK_TCK')
 
-# %% ../nbs/11_sandbox.ipynb #57108207
+# %% ../nbs/11_sandbox.ipynb #ee9853f0
 def _follow(p:subprocess.Popen, pipe:int, timeout:float, memory:int, stop:threading.Event) -> tuple[bytes, str]:
     "Wait for the end; all that was said, and why it was cut short"
     said, start = b'', time.monotonic()
@@ -289,7 +289,7 @@ def _kill(p:subprocess.Popen) -> list[str]: # what it complained of
     p.kill()
     return p.communicate()[1].decode(errors='replace').strip().splitlines()
 
-# %% ../nbs/11_sandbox.ipynb #08487ad4
+# %% ../nbs/11_sandbox.ipynb #84ba6d98
 def _run(program:str, way:_Way, timeout:float, memory:int, stop:threading.Event) -> tuple[Outcome|None, str]:
     "One program: what became of it, or why there was no sandbox"
     binds, links = _shown()
@@ -310,7 +310,7 @@ def _run(program:str, way:_Way, timeout:float, memory:int, stop:threading.Event)
     if verdict: reason, detail, seconds = json.loads(verdict); return Outcome(reason == 'passed', reason, detail, seconds), ''
     return None, (errors or ['no word from inside'])[-1]
 
-# %% ../nbs/11_sandbox.ipynb #e67b87ce
+# %% ../nbs/11_sandbox.ipynb #9201ad16
 _LOOK_AROUND = 'import os, socket; assert os.getuid() and not os.path.exists({here!r}) and len(socket.if_nameindex()) < 2'
 
 @lru_cache(None)
@@ -322,12 +322,12 @@ def _way(kind:str) -> _Way|None:
             outcome, _ = _run(_LOOK_AROUND.format(here=f.name), _Way(kind, users), 20, 1 << 30, threading.Event())
             if outcome and outcome.passed: return _Way(kind, users)
 
-# %% ../nbs/11_sandbox.ipynb #cdcae8b6
+# %% ../nbs/11_sandbox.ipynb #3584af50
 def sandbox_kind() -> str: # 'bwrap', 'namespaces', or '' where this machine has neither
     "The sandbox that programs run in on this machine, tried out once"
     return next((k for k in ('bwrap', 'namespaces') if _way(k)), '')
 
-# %% ../nbs/11_sandbox.ipynb #3b1b2950
+# %% ../nbs/11_sandbox.ipynb #5adefc04
 def _chosen(kind:str|None, unsafe:bool) -> _Way:
     "The way to run programs, or one line on what to do"
     if kind is None: kind = sandbox_kind()
@@ -337,7 +337,7 @@ def _chosen(kind:str|None, unsafe:bool) -> _Way:
         'install bubblewrap (apt install bubblewrap), or allow user namespaces' if sys.platform == 'linux' else 'use Linux, or a Linux container')
         + '; to run them unprotected all the same: unsafe=True, or --unsafe-run-code')
 
-# %% ../nbs/11_sandbox.ipynb #b890bd5a
+# %% ../nbs/11_sandbox.ipynb #b009b910
 def run_code(
     programs:Sequence[str], # each a whole program, with its tests at the end
     timeout:float=10., # seconds of CPU for each program; by the clock it may take three times as long

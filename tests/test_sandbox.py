@@ -110,13 +110,13 @@ class Host:
     def __init__(self, tmp:Path, kind:str):
         self.tmp, self.met, home, repo = tmp, [], Path.home(), Path(__file__).resolve().parent.parent
         self.files = [d/f'.{MARK}' for d in (home, Path('/tmp'), Path.cwd(), repo, tmp) if os.access(d, os.W_OK)]
-        for f in self.files: f.write_text('precious')
         self.servers = [socket.create_server(('0.0.0.0', 0)), socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)]
         self.servers[1].bind(f'\0{MARK}{kind}'); self.servers[2].bind(f'{tmp}/sock')
         for s in self.servers:
             s.listen()
             threading.Thread(target=self.serve, args=(s,), daemon=True).start()
         os.chmod(tmp/'sock', 0o777)
+        for f in self.files: f.write_text('precious')   # the last thing that could fail
         self.fields = dict(port=self.servers[0].getsockname()[1], ip=self.ip(), mark=MARK, name=MARK + kind, comm=MARK[-15:], tmp=str(tmp), repo=str(repo),
             files=[str(f) for f in self.files], folders=[str(home), str(repo), str(tmp)])
 
@@ -140,14 +140,14 @@ class Host:
 def ran(request, tmp_path_factory):
     "All attacks in one run, a good program before and behind each"
     host = Host(tmp_path_factory.mktemp('host'), request.param)
-    os.environ['OPENAI_API_KEY'] = f'sk-{MARK}'
+    (patch := pytest.MonkeyPatch()).setenv('OPENAI_API_KEY', f'sk-{MARK}')
     programs = [GOOD]
     for program, _ in ATTACKS.values(): programs += [host.fill(program), GOOD]
     try:
         host.before = {p.name for p in host.tmp.iterdir()}
         yield dict(zip(ATTACKS, (out := run_code(programs, timeout=.8, memory=400 << 20, kind=request.param, workers=4))[1::2])), out[::2], host
     finally:
-        del os.environ['OPENAI_API_KEY']
+        patch.undo()
         host.close()
 
 @pytest.mark.parametrize('name', ATTACKS)
