@@ -6,7 +6,7 @@
 __all__ = ['quiet', 'practice_model', 'base_folder', 'load_tokenizer', 'has_chat_template', 'best_device', 'best_dtype',
            'load_model']
 
-# %% ../nbs/11_base.ipynb #92d7bf80
+# %% ../nbs/11_base.ipynb #73ba9ae7
 import json, os, re, shutil, sys, warnings
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from pathlib import Path
 from .core import ConfigError, EngineError, packaged_seeds
 from .local import WEIGHTS, fetch, models_dir, sha256
 
-# %% ../nbs/11_base.ipynb #9c3e27fa
+# %% ../nbs/11_base.ipynb #c9ab954e
 @contextmanager
 def quiet():
     "transformers and its friends without bars, hints and warnings; errors are still raised"
@@ -30,7 +30,7 @@ def quiet():
         if bars: logging.enable_progress_bar()
         if hub: enable_progress_bars()
 
-# %% ../nbs/11_base.ipynb #b254e64f
+# %% ../nbs/11_base.ipynb #c12eb5f1
 def practice_model(
     folder:str|os.PathLike, # a new folder
     seed:int=0, # of its weights
@@ -52,13 +52,13 @@ def practice_model(
         PreTrainedTokenizerFast(tokenizer_object=core, bos_token='<s>', eos_token='</s>', pad_token='</s>').save_pretrained(folder)
     return Path(folder)
 
-# %% ../nbs/11_base.ipynb #565f7d07
+# %% ../nbs/11_base.ipynb #cb4f422d
 def _first_line(e:Exception) -> str: return (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
 
 def _is_gguf(path:Path) -> bool:
     with open(path, 'rb') as f: return f.read(4) == b'GGUF'
 
-# %% ../nbs/11_base.ipynb #a06cfb59
+# %% ../nbs/11_base.ipynb #45c00fe6
 _digits = 'smollm', 'starcoder', 'refact', 'command-r', 'codeshell', 'exaone', 'minerva-7b' # llama.cpp's names of tokenizers that do
 
 def _digits_apart(tokenizer, gguf:Path):
@@ -69,7 +69,7 @@ def _digits_apart(tokenizer, gguf:Path):
     if kind and kind.contents() in _digits: tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
     return tokenizer
 
-# %% ../nbs/11_base.ipynb #0dfe06ef
+# %% ../nbs/11_base.ipynb #3d2c9d04
 def _unpack_to(gguf:Path, folder:Path, total:str):
     "Everything that a GGUF holds, as a transformers folder"
     import torch
@@ -81,10 +81,11 @@ def _unpack_to(gguf:Path, folder:Path, total:str):
     model.load_state_dict(packed.state_dict(), assign=True)
     model.tie_weights()
     model.generation_config = packed.generation_config
+    tokenizer.init_kwargs = {k: v for k, v in tokenizer.init_kwargs.items() if k not in ('is_local', 'local_files_only')}   # true of this machine only
     model.save_pretrained(folder); tokenizer.save_pretrained(folder)
     (folder/'psi.json').write_text(json.dumps({'file': gguf.name, 'sha256': total, 'dtype': 'bfloat16'}))
 
-# %% ../nbs/11_base.ipynb #ec879fe2
+# %% ../nbs/11_base.ipynb #1e3ded38
 def _durable(folder:Path):
     "All files of a folder, for everyone to read, on the disk and not on the way to it"
     from psi.core import _umask
@@ -93,7 +94,7 @@ def _durable(folder:Path):
         os.chmod(p, 0o666 & ~_umask)
         with open(p, 'rb') as f: os.fsync(f.fileno())
 
-# %% ../nbs/11_base.ipynb #2e2141ba
+# %% ../nbs/11_base.ipynb #e16692a7
 def _unpacked(gguf:Path, total:str, said:Callable[[str], None]) -> Path:
     "The folder of a GGUF; made now, where it has not been made before"
     from filelock import FileLock
@@ -109,12 +110,12 @@ def _unpacked(gguf:Path, total:str, said:Callable[[str], None]) -> Path:
     except OSError as e:
         if e.errno is None: raise EngineError(f'{gguf}: transformers cannot unpack it ({_first_line(e)}); give a transformers folder') from None
         raise EngineError(f'{home}: cannot be written ({e.strerror}); make room, or set PSI_MODELS to a folder that you may write to') from None
-    except (ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as e:
+    except Exception as e:   # of a file that is cut or odd, almost anything
         raise EngineError(f'{gguf}: transformers cannot unpack it ({_first_line(e)}); give a transformers folder') from None
     finally: shutil.rmtree(part, ignore_errors=True)
     return folder
 
-# %% ../nbs/11_base.ipynb #92e6b6a6
+# %% ../nbs/11_base.ipynb #ae8c4555
 def _checked(folder:Path) -> Path:
     "`folder`, or an error where it is not a model's"
     if (folder/'config.json').is_file(): return folder
@@ -122,7 +123,7 @@ def _checked(folder:Path) -> Path:
     near = [p.parent.name for p in sorted(folder.glob('*/config.json'))] + [p.name for p in sorted(folder.glob('*.gguf'))]
     raise ConfigError(f'{folder}: is not a model (no config.json)' + (f'; did you mean {folder/near[0]}?' if near else '; give a folder with config.json, weights and tokenizer'))
 
-# %% ../nbs/11_base.ipynb #a8ce9a17
+# %% ../nbs/11_base.ipynb #8bd28213
 def _hub_folder(name:str, said:Callable[[str], None]) -> Path:
     "The folder in which the hub's client keeps this model"
     from huggingface_hub import snapshot_download
@@ -137,7 +138,7 @@ def _hub_folder(name:str, said:Callable[[str], None]) -> Path:
     except ConfigError: raise
     except Exception as e: raise EngineError(f'{name}: the hub does not give it ({_first_line(e)}); check the name, and HF_TOKEN where it needs one') from None
 
-# %% ../nbs/11_base.ipynb #60ca2b73
+# %% ../nbs/11_base.ipynb #7dc4aea9
 def _bases() -> list[str]: return [k for k, w in WEIGHTS.items() if not w.is_folder]
 
 def _unknown_base(name:str) -> ConfigError:
@@ -145,7 +146,7 @@ def _unknown_base(name:str) -> ConfigError:
     near = get_close_matches(name, _bases(), 1)
     return ConfigError(f'{name}: no such model, file or folder' + (f'; did you mean {near[0]}?' if near else f'; give a folder, a .gguf file, owner/name on the hub, or one of {", ".join(_bases())}'))
 
-# %% ../nbs/11_base.ipynb #1574f31f
+# %% ../nbs/11_base.ipynb #703c3e2e
 def base_folder(
     name:str|os.PathLike, # a folder, a .gguf file, one of `psi.local.WEIGHTS`, or owner/name on the hub
     said:Callable[[str], None]=lambda line: print(line, file=sys.stderr), # is told what takes time
@@ -161,7 +162,7 @@ def base_folder(
     if re.fullmatch(r'[\w.-]+/[\w.-]+(@[\w./-]+)?', name) and not name.startswith('.') and not name.endswith('.gguf'): return _hub_folder(name, said)
     raise _unknown_base(name)
 
-# %% ../nbs/11_base.ipynb #9751127e
+# %% ../nbs/11_base.ipynb #6d879838
 def load_tokenizer(
     name:str|os.PathLike, # what `base_folder` takes
     said:Callable[[str], None]=lambda line: print(line, file=sys.stderr),
@@ -178,7 +179,7 @@ def load_tokenizer(
     if tokenizer.pad_token_id is None: tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
-# %% ../nbs/11_base.ipynb #30bce15e
+# %% ../nbs/11_base.ipynb #fce91c04
 def has_chat_template(
     tokenizer, # what `load_tokenizer` gave, or what `base_folder` takes
 ) -> bool:
@@ -186,14 +187,14 @@ def has_chat_template(
     if isinstance(tokenizer, (str, os.PathLike)): tokenizer = load_tokenizer(tokenizer)
     return bool(getattr(tokenizer, 'chat_template', None))
 
-# %% ../nbs/11_base.ipynb #191f09da
+# %% ../nbs/11_base.ipynb #7fa28aa9
 def _is_bf16_fast() -> bool:
     "Has this processor instructions for bfloat16?"
     import torch
     has = getattr(torch.cpu, 'get_capabilities', dict)()
     return any(has.get(k) for k in ('avx512_bf16', 'amx_bf16', 'amx_tile', 'bf16')) or bool(getattr(torch.cpu, '_is_avx512_bf16_supported', bool)())
 
-# %% ../nbs/11_base.ipynb #7c6bb09d
+# %% ../nbs/11_base.ipynb #20fe8b11
 def best_device() -> str: # 'cuda' or 'cpu'
     "Where to compute"
     import torch
@@ -208,7 +209,7 @@ def best_dtype(
     fast = torch.cuda.is_bf16_supported(including_emulation=False) if kind == 'cuda' and torch.cuda.is_available() else kind == 'cpu' and _is_bf16_fast()
     return torch.bfloat16 if fast else torch.float32
 
-# %% ../nbs/11_base.ipynb #97e01386
+# %% ../nbs/11_base.ipynb #de125f60
 def load_model(
     name:str|os.PathLike, # what `base_folder` takes
     dtype=None,  # of `torch`; None for `best_dtype(device)`

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_log', 'loss_curve', 'model_card', 'Training']
 
-# %% ../nbs/11_card.ipynb #f625c543
+# %% ../nbs/11_card.ipynb #c74cd550
 import json, os
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from .core import DataError
 
-# %% ../nbs/11_card.ipynb #69fcb33a
+# %% ../nbs/11_card.ipynb #f1f3e0b3
 def read_log(
     path:str|os.PathLike, # log.jsonl
 ) -> list[dict]: # a record of each step: step, epoch, loss, lr, grad_norm, tokens and seconds so far
@@ -24,7 +24,7 @@ def read_log(
         except ValueError: break
     return out
 
-# %% ../nbs/11_card.ipynb #652b20aa
+# %% ../nbs/11_card.ipynb #958def5c
 def loss_curve(
     log:list[dict], # what `read_log` gave
 ): # a matplotlib `Figure`
@@ -40,7 +40,7 @@ def loss_curve(
     rate.ticklabel_format(axis='y', style='sci', scilimits=(0, 0))
     return fig
 
-# %% ../nbs/11_card.ipynb #8180549e
+# %% ../nbs/11_card.ipynb #180c3fe7
 def model_card(
     r:dict, # train.json
 ) -> str: # Markdown
@@ -86,7 +86,7 @@ Carbon: {r['carbon']}.
 Every step is in `log.jsonl`, every setting in `train.json`.
 """
 
-# %% ../nbs/11_card.ipynb #6280e8b0
+# %% ../nbs/11_card.ipynb #8042f057
 @dataclass(frozen=True)
 class Training:
     "A training and what came out of it"
@@ -104,7 +104,7 @@ class Training:
     @property
     def done(self) -> bool: return 'result' in self.record
 
-# %% ../nbs/11_card.ipynb #312ae94f
+# %% ../nbs/11_card.ipynb #2ffda31f
 @patch
 def _repr_markdown_(self:Training) -> str:
     r, log = self.record, self.log

@@ -6,7 +6,7 @@
 __all__ = ['ALPACA', 'Recipe', 'make_recipe', 'split_batch', 'alpaca_prompt', 'chat_turns', 'as_chat_template', 'template_of',
            'Lessons', 'make_lessons', 'lesson_order']
 
-# %% ../nbs/11_recipe.ipynb #bddc8caf
+# %% ../nbs/11_recipe.ipynb #5346f277
 import json, math, random
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from fastcore.basics import patch
 from .core import ConfigError, DataError, Dropped, Instance
 
-# %% ../nbs/11_recipe.ipynb #ff5409a9
+# %% ../nbs/11_recipe.ipynb #3c223124
 @dataclass(frozen=True)
 class Recipe:
     "How a model is trained (appendix A.7)"
@@ -44,7 +44,7 @@ class Recipe:
 
     def __post_init__(self): _check(self)
 
-# %% ../nbs/11_recipe.ipynb #c06221e2
+# %% ../nbs/11_recipe.ipynb #22714961
 _ranges = dict(epochs=(1e-6, 1e4), lr=(1e-30, math.inf), warmup=(0, 1), batch=(1, 1 << 20), per_device=(1, 1 << 16), max_length=(8, 1 << 24), weight_decay=(0, 10), clip=(0, math.inf),
                seed=(0, (1 << 32) - 1), lora=(0, 4096), lora_alpha=(0, 1e6), lora_dropout=(0, .99), save_every=(0, 1 << 40), keep=(1, 1000))
 _choices = dict(schedule=('cosine', 'linear', 'constant', 'constant_with_warmup'), too_long=('truncate', 'drop'), empty=('error', 'drop'), template=('auto', 'alpaca', 'chat'),
@@ -62,14 +62,14 @@ def _check(r:'Recipe'):
         if k in _named: raise ConfigError(f'{k} is called {_named[k]} here; set that')
         if k in _ours: raise ConfigError(f'{k} is set by psi and cannot be changed; leave it out')
 
-# %% ../nbs/11_recipe.ipynb #1f30c730
+# %% ../nbs/11_recipe.ipynb #a4267cde
 _named = dict(learning_rate='lr', num_train_epochs='epochs', max_steps='epochs', warmup_ratio='warmup', warmup_steps='warmup', lr_scheduler_type='schedule', per_device_train_batch_size='per_device', gradient_accumulation_steps='batch',
               max_grad_norm='clip', data_seed='seed', bf16='precision', fp16='precision', gradient_checkpointing='recompute', save_steps='save_every', save_total_limit='keep')
 _ours = {'output_dir', 'report_to', 'use_cpu', 'save_strategy', 'save_only_model', 'logging_strategy', 'logging_steps', 'logging_nan_inf_filter', 'disable_tqdm', 'dataset_kwargs', 'packing', 'padding_free', 'eval_strategy',
          'completion_only_loss', 'assistant_only_loss', 'push_to_hub', 'resume_from_checkpoint', 'include_num_input_tokens_seen', 'ignore_data_skip', 'train_sampling_strategy', 'model_init_kwargs', 'chat_template_path', 'eos_token',
          'pad_token', 'average_tokens_across_devices', 'label_smoothing_factor', 'loss_type', 'auto_find_batch_size', 'load_best_model_at_end'}
 
-# %% ../nbs/11_recipe.ipynb #fbd39ce8
+# %% ../nbs/11_recipe.ipynb #b5270660
 def make_recipe(
     **settings, # fields of `Recipe`, and options of trl's `SFTConfig`
 ) -> Recipe:
@@ -84,7 +84,7 @@ def make_recipe(
     more = settings.pop('more', {}) | {k: v for k, v in settings.items() if k not in own}
     return Recipe(**{k: v for k, v in settings.items() if k in own}, more=more)
 
-# %% ../nbs/11_recipe.ipynb #5d240163
+# %% ../nbs/11_recipe.ipynb #86dff369
 def split_batch(
     recipe:Recipe,
     devices:int=1, # at work together
@@ -95,11 +95,11 @@ def split_batch(
     b = next(b for b in range(min(recipe.per_device, each), 0, -1) if each % b == 0)
     return b, each // b
 
-# %% ../nbs/11_recipe.ipynb #23c691e8
+# %% ../nbs/11_recipe.ipynb #86c51369
 ALPACA = ("Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:",
           "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Response:") # Alpaca's prompt, with an input and without
 
-# %% ../nbs/11_recipe.ipynb #50a06e01
+# %% ../nbs/11_recipe.ipynb #b2bb0fc7
 def alpaca_prompt(
     x:Instance,
 ) -> str: # all that stands before the response
@@ -112,7 +112,7 @@ def chat_turns(
     "An instance as a chat asks it, in the way that `write_instances` writes it"
     return [dict(role='user', content=f'{x.instruction}\n\n{x.input}' if x.input else x.instruction)]
 
-# %% ../nbs/11_recipe.ipynb #161d26ff
+# %% ../nbs/11_recipe.ipynb #c85b0fc4
 def as_chat_template(
     tokenizer, # of the base model
 ) -> str: # jinja
@@ -121,7 +121,7 @@ def as_chat_template(
     before, after = ALPACA[1].split('{instruction}')
     return (f"{begin}{{% for m in messages %}}{{% if m['role'] == 'assistant' %}}{{{{ m['content'] + eos_token }}}}{{% elif m['role'] == 'user' %}}{{{{ {json.dumps(before)} + m['content'] + {json.dumps(after)} }}}}{{% endif %}}{{% endfor %}}")
 
-# %% ../nbs/11_recipe.ipynb #65791ed2
+# %% ../nbs/11_recipe.ipynb #b4deb6de
 def _chat(tokenizer, x:Instance) -> tuple[str, str]:
     "Prompt and response as the model's chat template writes them"
     turns = chat_turns(x)
@@ -130,7 +130,7 @@ def _chat(tokenizer, x:Instance) -> tuple[str, str]:
     if not whole.startswith(prompt) or not whole[len(prompt):].strip(): raise ConfigError(f"the model's chat template does not write an answer after what it asks (instance {x.id}); set template to 'alpaca'")
     return prompt, whole[len(prompt):].rstrip('\n')
 
-# %% ../nbs/11_recipe.ipynb #9212c305
+# %% ../nbs/11_recipe.ipynb #963c7424
 def template_of(
     recipe:Recipe,
     tokenizer, # of the base model
@@ -140,7 +140,7 @@ def template_of(
     if recipe.template == 'chat' and not has: raise ConfigError("template is 'chat', and the tokenizer of this base model has no chat template; set template to 'alpaca'")
     return recipe.template if recipe.template != 'auto' else 'chat' if has else 'alpaca'
 
-# %% ../nbs/11_recipe.ipynb #a1dae699
+# %% ../nbs/11_recipe.ipynb #afa60514
 def _tokens(instances:Sequence[Instance], tokenizer, template:str) -> list[tuple[list[int], list[int]]]:
     "Prompt and response of each instance, as tokens"
     if not instances: return []
@@ -152,8 +152,8 @@ def _tokens(instances:Sequence[Instance], tokenizer, template:str) -> list[tuple
     prompts = of([alpaca_prompt(x) for x in instances], True)
     return [(p[:-1] if p[-1] == end else p, r + [end]) for p, r in zip(prompts, of([x.output for x in instances], False))]
 
-# %% ../nbs/11_recipe.ipynb #83dd9a90
-@dataclass(frozen=True)
+# %% ../nbs/11_recipe.ipynb #e1704273
+@dataclass(frozen=True, repr=False)
 class Lessons:
     "Instances as a training takes them"
     tokens:list          # (token ids, how many of them are the prompt), one pair an instance
@@ -164,12 +164,13 @@ class Lessons:
     full:list[int]       # tokens of each instance that was read, before anything was cut
 
     def __len__(self): return len(self.tokens)
+    def __repr__(self): return f'<{len(self)} lessons, {sum(self.lengths):,} tokens, {len(self.dropped)} instances left out>'
     @property
     def lengths(self) -> list[int]: return [len(ids) for ids, _ in self.tokens]
     @property
     def graded(self) -> int: return sum(len(ids) - n for ids, n in self.tokens)
 
-# %% ../nbs/11_recipe.ipynb #ab85d458
+# %% ../nbs/11_recipe.ipynb #670884c8
 def make_lessons(
     instances:Sequence[Instance], # D_t
     tokenizer, # of the base model
@@ -192,7 +193,7 @@ def make_lessons(
     if not tokens: raise DataError(f'none of the {len(instances)} instances can be trained on ({dropped[0].reason}: {dropped[0].detail})' if dropped else 'there are no instances to train on')
     return Lessons(tokens, ids, dropped, cut, template, full)
 
-# %% ../nbs/11_recipe.ipynb #954fa2a5
+# %% ../nbs/11_recipe.ipynb #5471f427
 @patch
 def _repr_markdown_(self:Lessons) -> str:
     counts = Counter(d.reason for d in self.dropped)
@@ -200,7 +201,7 @@ def _repr_markdown_(self:Lessons) -> str:
     rows += [('tokens of an instance, longest', max(self.full, default=0)), ('tokens in all', sum(self.lengths)), ('of them graded', self.graded)]
     return f'template: {self.template}\n\n| | |\n|:--|--:|\n' + '\n'.join(f'| {k} | {n:,} |' for k, n in rows)
 
-# %% ../nbs/11_recipe.ipynb #d4c13832
+# %% ../nbs/11_recipe.ipynb #3bfec92f
 @patch
 def plot(self:Lessons, ax=None, max_length:int=0): # a mark is drawn there
     "How long the instances are"
@@ -211,7 +212,7 @@ def plot(self:Lessons, ax=None, max_length:int=0): # a mark is drawn there
     ax.set(xlabel='tokens of an instance', ylabel='instances')
     return ax
 
-# %% ../nbs/11_recipe.ipynb #97e754b9
+# %% ../nbs/11_recipe.ipynb #ec7aae6d
 def lesson_order(
     lengths:Sequence[int], # tokens of each lesson
     recipe:Recipe,

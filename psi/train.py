@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['train']
 
-# %% ../nbs/11_train.ipynb #9e9a0bed
+# %% ../nbs/11_train.ipynb #668d1983
 import hashlib, json, math, os, platform, shutil, sys, time
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from .lm import progress
 from .local import sha256
 from .recipe import Recipe, as_chat_template, lesson_order, make_lessons, split_batch
 
-# %% ../nbs/11_train.ipynb #4e0dfc86
+# %% ../nbs/11_train.ipynb #f6362fd7
 def _source(data) -> tuple[list[Instance], list[str], dict]:
     "Instances, where each of them stood, and what the card will say of them"
     about = {}
@@ -39,8 +39,8 @@ def _source(data) -> tuple[list[Instance], list[str], dict]:
     content = hashlib.sha256(json.dumps([[x.instruction, x.input, x.output] for x in instances]).encode()).hexdigest()
     return list(instances), list(places) if any(places) else [], about | {'instances': len(instances), 'content': content}
 
-# %% ../nbs/11_train.ipynb #0fa200a0
-_not_what = {'per_device', 'recompute', 'save_every', 'keep', 'save_dtype', 'more'}   # these change no weight
+# %% ../nbs/11_train.ipynb #6ac05e30
+_not_what = {'per_device', 'recompute', 'save_every', 'keep', 'more'}   # these change no weight, or stand there by themselves
 
 def _base_sum(folder:Path) -> str:
     "What a base model is known by"
@@ -53,7 +53,7 @@ def _settings(recipe:Recipe, data:dict, base:str, template:str, bf16:bool) -> di
     own = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name not in _not_what}
     return own | recipe.more | {'template': template, 'precision': 'bf16' if bf16 else 'fp32', 'data': data['content'], 'base': base}
 
-# %% ../nbs/11_train.ipynb #f7f2abde
+# %% ../nbs/11_train.ipynb #232de817
 def _claim(out:Path, want:dict) -> dict:
     "The record in the folder if it is of this training, an empty one if there is none, else an error"
     path = out/'train.json'
@@ -68,7 +68,7 @@ def _claim(out:Path, want:dict) -> dict:
             raise ConfigError(f'{out}: holds another training ({what}); set it back, or choose another folder')
     return have
 
-# %% ../nbs/11_train.ipynb #9c0ac961
+# %% ../nbs/11_train.ipynb #b6a82077
 _scores = 1 << 26 # at a time: a quarter of a gigabyte
 
 @lru_cache(1)
@@ -100,7 +100,7 @@ def _surprise():
             return dh*up, None if dw is None else dw.mul_(up), None, None
     return Surprise.apply
 
-# %% ../nbs/11_train.ipynb #ea026cee
+# %% ../nbs/11_train.ipynb #42dc2611
 def _lean_head(model) -> bool:
     "Give the model a `graded=` argument that asks for the sum of the graded tokens' surprise; False for a model whose scores are made in another way"
     from types import MethodType
@@ -115,7 +115,7 @@ def _lean_head(model) -> bool:
     model.forward = MethodType(forward, model)
     return True
 
-# %% ../nbs/11_train.ipynb #238d4b70
+# %% ../nbs/11_train.ipynb #1fef9152
 class _Books:
     "psi's part of the trainer; it stands before `SFTTrainer`"
     def begin(self, steps:list[list[int]], lengths:list[int], recipe:Recipe, out:Path, main:bool):
@@ -128,7 +128,7 @@ class _Books:
     def create_model_card(self, *a, **kw): "psi writes its own, at the end"
     def _get_train_sampler(self, dataset=None): return [i for s in self.plan for i in s]
 
-# %% ../nbs/11_train.ipynb #6c7ddd42
+# %% ../nbs/11_train.ipynb #4cf6f450
 @patch
 def compute_loss(self:_Books, model, inputs, return_outputs=False, num_items_in_batch=None):
     "The loss of a small batch, as a part of the whole batch's"
@@ -136,7 +136,7 @@ def compute_loss(self:_Books, model, inputs, return_outputs=False, num_items_in_
     total = model(input_ids=inputs['input_ids'], attention_mask=inputs['attention_mask'], graded=inputs['labels'])
     return total/num_items_in_batch.clamp(min=1)*self.accelerator.num_processes   # the devices' gradients are averaged, and shall be added
 
-# %% ../nbs/11_train.ipynb #be691c8e
+# %% ../nbs/11_train.ipynb #49fee92d
 @patch
 def _diverged(self:_Books, what:str) -> ConfigError:
     last = _checkpoint(self.home)
@@ -149,7 +149,7 @@ def _get_grad_norm(self:_Books, model, grad_norm=None):
     if not math.isfinite(norm := float(norm)): raise self._diverged(f'the gradient is {norm}')
     return norm
 
-# %% ../nbs/11_train.ipynb #c95296af
+# %% ../nbs/11_train.ipynb #a78285b6
 @patch
 def log(self:_Books, logs, start_time=None):
     "A line of log.jsonl, and the bar"
@@ -163,11 +163,16 @@ def log(self:_Books, logs, start_time=None):
     rate = sum(self.tokens[self.first:k])/max(time.monotonic() - self.started, 1e-9)
     self.bar.set_postfix_str(f'loss {logs["loss"]:.3f}, {rate:.0f} tok/s'); self.bar.update(1)
 
-# %% ../nbs/11_train.ipynb #e2110e39
+# %% ../nbs/11_train.ipynb #7ae8f113
 def _checkpoint(home:Path) -> tuple[int, Path]|None:
     "Step and folder of the newest checkpoint; all that have the name are whole"
     found = [(int(p.name.rpartition('-')[2]), p) for p in home.glob('checkpoint-*')] if home.is_dir() else []
     return max(found, default=None)
+
+def _unwritten() -> tuple:
+    "What a full disk becomes, by way of Python, torch and safetensors"
+    from safetensors import SafetensorError
+    return OSError, RuntimeError, SafetensorError
 
 def _forget(path:Path):
     "Delete a folder; while that goes on, it does not have its name"
@@ -175,7 +180,7 @@ def _forget(path:Path):
     shutil.rmtree(gone, ignore_errors=True)   # a kill may have left it
     if path.exists(): path.replace(gone); shutil.rmtree(gone, ignore_errors=True)
 
-# %% ../nbs/11_train.ipynb #ef152148
+# %% ../nbs/11_train.ipynb #9079534e
 @patch
 def _get_output_dir(self:_Books, trial): return str(self.home/'.part')
 
@@ -191,12 +196,12 @@ def _save_checkpoint(self:_Books, model, trial):
         if self.main:
             _durable(part/f'checkpoint-{k}'); _forget(self.home/f'checkpoint-{k}'); (part/f'checkpoint-{k}').replace(self.home/f'checkpoint-{k}')
             for _, old in sorted((int(p.name.rpartition('-')[2]), p) for p in self.home.glob('checkpoint-*'))[:-self.recipe.keep]: _forget(old)
-    except Exception as e:
+    except _unwritten() as e:
         shutil.rmtree(part, ignore_errors=True)
         raise DataError(f'{self.home}: the checkpoint of step {k} cannot be written ({_first_line(e)}); make room, then run the same again') from None
     self.saved = time.monotonic()
 
-# %% ../nbs/11_train.ipynb #0ab19b1f
+# %% ../nbs/11_train.ipynb #ef21980f
 @patch
 def is_due(self:_Books) -> bool:
     "Is it time for a checkpoint? All devices must think the same"
@@ -208,7 +213,7 @@ def is_due(self:_Books) -> bool:
         broadcast_object_list(due)
     return due[0]
 
-# %% ../nbs/11_train.ipynb #2234ff04
+# %% ../nbs/11_train.ipynb #0acb3c5c
 def _options(recipe:Recipe, out:Path, n_steps:int, devices:int, device:str, bf16:bool):
     "The `SFTConfig` of a recipe"
     from trl import SFTConfig
@@ -219,7 +224,7 @@ def _options(recipe:Recipe, out:Path, n_steps:int, devices:int, device:str, bf16
             dataset_kwargs={'skip_prepare_dataset': True}, logging_steps=1, logging_nan_inf_filter=False, save_strategy='no', report_to='none', disable_tqdm=True, dataloader_pin_memory=device != 'cpu', ddp_find_unused_parameters=False) | recipe.more)
     except (TypeError, ValueError, ImportError, KeyError) as e: raise ConfigError(f'the options of trl: {_first_line(e)}') from None
 
-# %% ../nbs/11_train.ipynb #8cddaf29
+# %% ../nbs/11_train.ipynb #0a0811d8
 def _lora(recipe:Recipe, name:str):
     "LoRA's settings; None where all weights are trained"
     if not recipe.lora: return None
@@ -227,7 +232,7 @@ def _lora(recipe:Recipe, name:str):
     except ImportError: raise ConfigError("lora needs peft; pip install 'psi[train]'") from None
     return LoraConfig(r=recipe.lora, lora_alpha=recipe.lora_alpha or 2*recipe.lora, lora_dropout=recipe.lora_dropout, target_modules='all-linear', task_type='CAUSAL_LM', base_model_name_or_path=name)
 
-# %% ../nbs/11_train.ipynb #8e2e3fa0
+# %% ../nbs/11_train.ipynb #6175ec30
 def _make_trainer(work:'_Work'):
     "The trainer, with model, lessons and books"
     import torch
@@ -246,10 +251,10 @@ def _make_trainer(work:'_Work'):
     trainer.begin(work.steps, work.lessons.lengths, work.recipe, work.out, work.main)
     return trainer
 
-# %% ../nbs/11_train.ipynb #78ac260b
+# %% ../nbs/11_train.ipynb #bc04cbaf
 _words = ('tokenizer.json', 'tokenizer_config.json', 'tokenizer.model', 'special_tokens_map.json', 'added_tokens.json', 'vocab.json', 'merges.txt', 'vocab.txt', 'spiece.model', 'tekken.json', 'chat_template.jinja')
 
-# %% ../nbs/11_train.ipynb #cc5ecb58
+# %% ../nbs/11_train.ipynb #5667fb46
 def _write_model(work:'_Work', trainer, part:Path):
     "The trained model, in the form of transformers"
     import torch
@@ -262,19 +267,20 @@ def _write_model(work:'_Work', trainer, part:Path):
     ends = [g.eos_token_id] if isinstance(g.eos_token_id, int) else list(g.eos_token_id or [])
     g.eos_token_id = ends if end in ends else [end, *ends]
     if len(g.eos_token_id) == 1: g.eos_token_id = g.eos_token_id[0]
+    g._from_model_config = False   # else transformers may go back to the config's
     model.to(torch.bfloat16 if work.saved == 'bf16' else torch.float32).save_pretrained(part)
     for f in _words:
         if (work.base/f).is_file(): shutil.copyfile(work.base/f, part/f)
     if work.lessons.template == 'alpaca': (part/'chat_template.jinja').write_text(as_chat_template(work.tokenizer))
 
-# %% ../nbs/11_train.ipynb #8ac94dbb
+# %% ../nbs/11_train.ipynb #3a54a155
 def _peak_mb() -> dict:
     "Most memory that this process held, in MB"
     import resource, torch
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1024 if sys.platform != 'darwin' else 1 << 20)
     return {'process': round(own)} | ({'device': round(torch.cuda.max_memory_allocated()/1e6)} if torch.cuda.is_available() else {})
 
-# %% ../nbs/11_train.ipynb #14025ca6
+# %% ../nbs/11_train.ipynb #b16a0ae4
 def _export(work:'_Work', trainer, seconds:float):
     "The result to its place: `config.json` last of the model, `train.json` last of all, so that a cut is seen"
     part, log = work.out/'.result', read_log(work.out/'log.jsonl')
@@ -289,10 +295,10 @@ def _export(work:'_Work', trainer, seconds:float):
         _forget(work.out/'adapter')
         for p in sorted(part.iterdir(), key=lambda p: p.name == 'config.json'): p.replace(work.out/p.name)
         write_text(work.out/'train.json', json.dumps(work.record, indent=1, ensure_ascii=False, default=str))
-    except (OSError, RuntimeError) as e: raise DataError(f'{work.out}: the model cannot be written ({_first_line(e)}); make room, then run the same again') from None
+    except _unwritten() as e: raise DataError(f'{work.out}: the model cannot be written ({_first_line(e)}); make room, then run the same again') from None
     finally: shutil.rmtree(part, ignore_errors=True)
 
-# %% ../nbs/11_train.ipynb #ff3981fa
+# %% ../nbs/11_train.ipynb #2c6cf125
 def _versions() -> dict:
     def of(name):
         try: return version(name)
@@ -305,7 +311,7 @@ def _hardware(device:str, devices:int) -> dict:
     if not name and os.path.exists('/proc/cpuinfo'): name = next((l.partition(':')[2].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '')
     return dict(device=name or platform.machine(), kind=device, devices=devices, cores=os.cpu_count(), threads=torch.get_num_threads(), system=f'{platform.system()} {platform.machine()}')
 
-# %% ../nbs/11_train.ipynb #c58b4e2c
+# %% ../nbs/11_train.ipynb #3ad94b48
 class _Work:
     "A training that is being prepared: data, base model, lessons, options"
     def __init__(self, data, model, out, recipe, said, device, licences):
@@ -330,7 +336,7 @@ class _Work:
             lessons=dict(used=len(self.lessons), truncated=self.lessons.truncated, dropped=Counter(d.reason for d in self.lessons.dropped), tokens=sum(self.lessons.lengths), graded=self.lessons.graded),
             licences=licences, carbon='not measured', versions=_versions(), hardware=_hardware(self.device, self.devices), options=self.options.to_dict())
 
-# %% ../nbs/11_train.ipynb #b83616a1
+# %% ../nbs/11_train.ipynb #39b5814e
 def _fit(work:_Work) -> tuple:
     "Train, from the newest checkpoint on if there is one; the trainer and the seconds that the training took in all"
     trainer, found = _make_trainer(work), _checkpoint(work.out/'checkpoints')
@@ -345,7 +351,7 @@ def _fit(work:_Work) -> tuple:
         trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
     return trainer, trainer.before + time.monotonic() - trainer.started
 
-# %% ../nbs/11_train.ipynb #9b62db3e
+# %% ../nbs/11_train.ipynb #286be1c9
 def _safely(work:_Work) -> tuple:
     "`_fit`, with what may happen to it said in a line"
     import torch
@@ -361,7 +367,7 @@ def _safely(work:_Work) -> tuple:
         why = 'the memory is full'
     raise EngineError(f'{why}; set per_device below {work.options.per_device_train_batch_size}, max_length below {work.recipe.max_length}, or recompute to true')
 
-# %% ../nbs/11_train.ipynb #778e6816
+# %% ../nbs/11_train.ipynb #f950e4c3
 def train(
     data, # D_t: a file that psi reads, the folder of a run, a `datasets.Dataset`, or a list of `Instance`
     model:str|os.PathLike, # M_t before: what `psi.base.base_folder` takes
@@ -383,7 +389,7 @@ def train(
         except OSError as e: raise ConfigError(f'{out}: cannot be written ({e.strerror}); choose a folder that you may write to') from None
         with lock: return _at_work(work, keep_checkpoints)
 
-# %% ../nbs/11_train.ipynb #6d300efa
+# %% ../nbs/11_train.ipynb #65dcbedf
 def _at_work(work:_Work, keep_checkpoints:bool) -> Training:
     "The training, in a folder that is ours alone"
     have = _claim(work.out, work.record['settings'])
