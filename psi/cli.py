@@ -69,7 +69,15 @@ def show(
     r = Run(folder)
     if trace: _show(_trace(r, trace)); return
     drawn = Random(0).sample(r.instances, min(samples, len(r.instances)))
-    _show('\n\n'.join([r._repr_markdown_(), r.cost(), *(x._repr_markdown_() for x in drawn)]))
+    scores = [_scores(r.folder/'eval')] if (r.folder/'eval').is_dir() else []
+    _show('\n\n'.join([r._repr_markdown_(), *([r.cost()] if (r.folder/'journal.sqlite').exists() else []), *scores, *(x._repr_markdown_() for x in drawn)]))
+
+def _scores(folder) -> str:
+    "What `psi evaluate` has measured, as Markdown"
+    from psi.core import DataError
+    from psi.evaluate import read_evaluation
+    try: return read_evaluation(folder)._repr_markdown_()
+    except DataError as e: return str(e)
 
 # %% ../nbs/15_cli.ipynb #0a4f2bc2
 def _trace(r, id:str) -> str:

@@ -268,3 +268,25 @@ def test_training_data_is_checked_against_the_benchmarks(own):
     write(folder/'gsm8k'/'train.jsonl', SUMS); write(folder/'gsm8k'/'test.jsonl', SUMS[:2] + long)
     found = check_data([Instance('Solve this.', long[0]['question'], '21'), Instance('Say hello.', '', 'Hello!')], folder)
     assert 'GSM8K' in found._repr_markdown_()
+
+def test_the_command_line_from_data_to_scores(own, model, tmp_path):
+    "A run's instances -> files for others, a trained model, its scores, a look for the benchmarks; each in one command"
+    from psi.core import packaged_seeds, read_instances, write_records
+    run = tmp_path/'runs'/'small'
+    run.mkdir(parents=True); (run/'psi.toml').write_text('name = "small"\n')
+    write_records(run/'instances.jsonl', packaged_seeds()[:20])
+    def psi(*args, rc=0):
+        done = subprocess.run([sys.executable, '-c', 'import sys; from psi.cli import main; sys.argv[0] = "psi"; main()', *map(str, args)], capture_output=True, text=True, cwd=tmp_path, env=os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, sys.path)), 'HF_HUB_OFFLINE': '1'})
+        assert done.returncode == rc and 'Traceback' not in done.stderr, done.stderr[-2000:]
+        return done.stdout + done.stderr
+    assert 'no trained model yet' in psi('evaluate', run, rc=1)
+    psi('generate', run, '--to', 'alpaca', '--to', f'chat={tmp_path}/c.jsonl')
+    assert [set(d) for d in json.loads((run/'alpaca.json').read_text())] == [{'instruction', 'input', 'output'}] * 20
+    assert [x.output for x in read_instances(tmp_path/'c.jsonl')] == [x.output for x in packaged_seeds()[:20]]
+    said = psi('train', run, '--model', model, '--set', 'epochs=1', '--set', 'max_length=256', '--set', 'lr=1e-3')
+    assert 'psi evaluate' in said and (run/'model'/'config.json').exists() and 'is trained already' in psi('train', run, '--model', model, '--set', 'epochs=1', '--set', 'max_length=256', '--set', 'lr=1e-3')
+    said = psi('evaluate', run, '--data', own, '--benchmarks', 'winogrande, gpqa', '--limit', 2)
+    assert '2 of 5' in said and (run/'eval'/'winogrande.json').exists() and (run/'eval'/'scores.png').exists() and 'WinoGrande' in (run/'eval'/'scores.md').read_text() and 'WinoGrande' in psi('show', run)
+    assert 'GSM8K' in psi('evaluate', '--check-data', run, '--data', own)
+    assert 'did you mean epochs' in psi('train', run, '--model', model, '--out', tmp_path/'m', '--set', 'epoch=1', rc=1)
+    assert 'unknown benchmark' in psi('evaluate', model, '--data', own, '--benchmarks', 'mmul', rc=1)
