@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['Kept', 'weights_sum', 'hushed', 'transformers_lm', 'AtAddress', 'address_lm']
 
-# %% ../nbs/11_answers.ipynb #ee7b06ff
+# %% ../nbs/11_answers.ipynb #1666c8d9
 import hashlib, json, logging, os, time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 from fastcore.basics import patch
 from .core import ConfigError, EngineError
@@ -18,7 +19,7 @@ from .lm import LM, progress
 from .base import base_folder, best_device, load_tokenizer, quiet
 from .local import local_lm
 
-# %% ../nbs/11_answers.ipynb #c1375fda
+# %% ../nbs/11_answers.ipynb #b1002666
 class Kept:
     "A model of the harness whose answers are kept in a journal"
     rank, world_size = 0, 1   # one process
@@ -41,7 +42,7 @@ class Kept:
     @property
     def tokenizer_name(self): return self.lm.tokenizer_name
 
-# %% ../nbs/11_answers.ipynb #a7dab820
+# %% ../nbs/11_answers.ipynb #b83e39d8
 def _keys(kind:str, requests:Sequence, what:dict, seed:int) -> list[str]:
     "The key of each question; equal questions are numbered"
     asked, out = defaultdict(int), []
@@ -51,17 +52,23 @@ def _keys(kind:str, requests:Sequence, what:dict, seed:int) -> list[str]:
         asked[q] += 1
     return out
 
-# %% ../nbs/11_answers.ipynb #9d17c5d1
-def _portions(requests:Sequence, writes:bool, batch:int) -> Iterator[list[int]]:
+# %% ../nbs/11_answers.ipynb #29d10512
+def _portions(
+    requests:Sequence,
+    writes:bool, # they are to be continued, not rated
+    batch:int,   # questions at once
+    size:Callable[[str], int], # tokens of a prompt
+) -> Iterator[list[int]]:
     "Indices of the questions of each portion"
-    order = sorted(range(len(requests)), key=lambda i: -len(requests[i].args[0])) if writes or batch > 1 else range(len(requests))
+    prompt = [r.args[0] for r in requests]
+    order = sorted(range(len(requests)), key=lambda i: (-size(prompt[i]), prompt[i])) if writes or batch > 1 else range(len(requests))   # as the harness sorts
     least, out = batch if writes else max(16, 4 * batch), []
     for i in order:
-        if len(out) >= least and (writes or requests[i].args[0] != requests[out[-1]].args[0]): yield out; out = []
+        if len(out) >= least and (writes or prompt[i] != prompt[out[-1]]): yield out; out = []
         out.append(i)
     if out: yield out
 
-# %% ../nbs/11_answers.ipynb #5004c6bd
+# %% ../nbs/11_answers.ipynb #672a19a3
 @patch
 def answers(self:Kept,
     kind:str, # 'loglikelihood' or 'generate_until'
@@ -69,9 +76,9 @@ def answers(self:Kept,
     batch:int, # questions at once
 ) -> list[Reply]: # in the order of the requests; the text of a rating is JSON: log-likelihood, and whether the model would have written just this
     "Answers from the journal, and from the model those that it lacks"
-    keys, writes = _keys(kind, requests, self.what, self.seed), kind == 'generate_until'
+    keys, writes, size = _keys(kind, requests, self.what, self.seed), kind == 'generate_until', lru_cache(None)(lambda text: len(self.lm.tok_encode(text)))
     with progress(len(requests), self.name) as bar:
-        for portion in _portions(requests, writes, batch):
+        for portion in _portions(requests, writes, batch, size):
             if any(self.journal.get(keys[i]) is None for i in portion): self._ask(kind, [requests[i] for i in portion], [keys[i] for i in portion], portion, batch)
             got = [self.journal.get(keys[i]) for i in portion]
             for j in (0, 1): self.tokens[j] += sum((r.prompt_tokens, r.completion_tokens)[j] for r in got)
@@ -79,7 +86,7 @@ def answers(self:Kept,
             bar.update(len(portion))
     return [self.journal.get(k) for k in keys]
 
-# %% ../nbs/11_answers.ipynb #3611c6ed
+# %% ../nbs/11_answers.ipynb #fd7f24a7
 @patch
 def _ask(self:Kept, kind:str, requests:list, keys:list[str], portion:list[int], batch:int):
     "Put a portion to the model, and its answers into the journal"
@@ -97,7 +104,7 @@ def _ask(self:Kept, kind:str, requests:list, keys:list[str], portion:list[int], 
             Reply(answer if writes else json.dumps(answer), prompt_tokens=read, completion_tokens=wrote, seconds=round(seconds, 4)), self.what.get('weights', '')))
     self.journal.put_all(calls)
 
-# %% ../nbs/11_answers.ipynb #751668d3
+# %% ../nbs/11_answers.ipynb #63e83d32
 def weights_sum(
     folder:str|os.PathLike, # a transformers folder
 ) -> str: # 64 hexadecimal digits
@@ -109,7 +116,7 @@ def weights_sum(
             while block := data.read(1 << 22): h.update(block)
     return h.hexdigest()
 
-# %% ../nbs/11_answers.ipynb #43e1a9b6
+# %% ../nbs/11_answers.ipynb #90f85a30
 def _hflm(folder:Path, dtype:str, device:str):
     "The harness's transformers model, which computes the probabilities of the last `keep` tokens only (0: of all)"
     import inspect, torch
@@ -129,12 +136,11 @@ def _rows_needed(lm, requests:Sequence, batch:int) -> int:
     if batch == 1: return max(16, max(c for _, c in pairs) + 1)
     return max(16, max(p + c for p, c in pairs) - min(p for p, _ in pairs) + 1)
 
-# %% ../nbs/11_answers.ipynb #9254d2a7
+# %% ../nbs/11_answers.ipynb #2f757664
 @contextmanager
 def hushed():
     "Without the bars and warnings that the harness and transformers print while they work"
     import lm_eval.api.task as task
-    from functools import partial
     bar, level = task.tqdm, logging.getLogger('lm_eval').level
     task.tqdm = partial(bar, disable=True)
     logging.getLogger('lm_eval').setLevel(logging.ERROR)
@@ -144,7 +150,7 @@ def hushed():
         task.tqdm = bar
         logging.getLogger('lm_eval').setLevel(level)
 
-# %% ../nbs/11_answers.ipynb #8fb67c65
+# %% ../nbs/11_answers.ipynb #e1cf8d9d
 def transformers_lm(
     model:str|os.PathLike, # what `psi.base.base_folder` takes: a transformers folder, a hub name, a GGUF
     dtype:str='auto', # 'auto' as the weights are stored; or 'float32', 'bfloat16', 'float16'
@@ -160,7 +166,7 @@ def transformers_lm(
     except (OSError, ValueError, RuntimeError) as e: raise EngineError(f'{folder}: transformers cannot load it ({str(e).strip().splitlines()[0][:140]})') from None
     return lm, dict(weights=weights_sum(folder), dtype=str(lm.model.dtype).removeprefix('torch.'), device=str(lm.device).split(':')[0])
 
-# %% ../nbs/11_answers.ipynb #334fffca
+# %% ../nbs/11_answers.ipynb #a7a5e55f
 class AtAddress:
     "A model that is asked at an OpenAI-style address"
     rank, world_size, tokenizer_name, cut = 0, 1, '', 0
@@ -173,7 +179,7 @@ class AtAddress:
     def loglikelihood(self, requests): raise EngineError('a model at an address cannot rate given answers; use a transformers folder for this benchmark')
     def apply_chat_template(self, turns, add_generation_prompt=True): return json.dumps(turns)   # taken apart again below
 
-# %% ../nbs/11_answers.ipynb #425eb116
+# %% ../nbs/11_answers.ipynb #05c334d6
 def _request(args:tuple, chat:bool, stage:str, index:int, seed:int|None) -> Request:
     "A question of the harness as one of psi"
     prompt, stop = args[0], tuple(s for s in args[1].get('until', ()) if s)[:4]   # OpenAI takes four at the most
@@ -186,7 +192,7 @@ def _stopped(text:str, until:Sequence[str]) -> str:
     "`text` up to the first stop string"
     return text[:min((at for s in until if s and (at := text.find(s)) >= 0), default=len(text))]
 
-# %% ../nbs/11_answers.ipynb #bf9bdb84
+# %% ../nbs/11_answers.ipynb #e8792c6e
 @patch
 def generate_until(self:AtAddress, requests:Sequence) -> list[str]: # in their order
     "Ask for a text for each request of the harness"
@@ -205,7 +211,7 @@ def generate_until(self:AtAddress, requests:Sequence) -> list[str]: # in their o
                 bar.set_postfix_str(lm.pulse(), refresh=False); bar.update()
     return out
 
-# %% ../nbs/11_answers.ipynb #349313c2
+# %% ../nbs/11_answers.ipynb #803c307b
 def address_lm(
     model:str,    # its name at the address; for 'llama.cpp' a name that `psi fetch` knows, or a GGUF file
     engine:str,   # 'llama.cpp' in a process of its own, or an address like 'http://localhost:8000/v1'

@@ -6,7 +6,7 @@
 __all__ = ['Score', 'mean_score', 'evaluate', 'Evaluation', 'read_evaluation', 'Browsed', 'difference', 'Comparison',
            'check_data']
 
-# %% ../nbs/12_evaluate.ipynb #0550b930
+# %% ../nbs/12_evaluate.ipynb #c2550550
 import importlib.metadata, io, json, os, statistics, sys, time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,10 +20,10 @@ from .answers import AtAddress, Kept, address_lm, hushed, transformers_lm
 from .base import has_chat_template
 from .benchmarks import BENCHMARKS, FEWSHOT_SEED, Benchmark, Documents, benchmark, draw, read_benchmark, tasks
 from .contamination import contamination
-from .metrics import pass_at_k, text_scores
+from .metrics import mean_and_error, pass_at_k, text_scores
 from .sandbox import run_code
 
-# %% ../nbs/12_evaluate.ipynb #d445df4d
+# %% ../nbs/12_evaluate.ipynb #0b7e317c
 @dataclass(frozen=True)
 class Score:
     "What was measured on one benchmark"
@@ -43,15 +43,14 @@ class Score:
         m = self.metrics.get(BENCHMARKS[self.benchmark].compared)
         return m['value'] if m else None
 
-# %% ../nbs/12_evaluate.ipynb #c9700a0d
+# %% ../nbs/12_evaluate.ipynb #ff8086ad
 def mean_score(
     values:Sequence[float], # of the questions
 ) -> dict: # 'value', 'stderr'
     "A mean and its standard error"
-    n, mean = len(values), sum(values) / len(values)
-    return dict(value=mean, stderr=(sum((v - mean)**2 for v in values) / (n - 1))**.5 / n**.5 if n > 1 else None)
+    return dict(zip(('value', 'stderr'), mean_and_error(values)))
 
-# %% ../nbs/12_evaluate.ipynb #a47acdb0
+# %% ../nbs/12_evaluate.ipynb #f578069f
 def _column(rows:dict[str, list[dict]], at:tuple[str, str, str]) -> dict[tuple[str, int], float]:
     "The values of a metric: task and document -> value"
     task, how, key = at
@@ -80,7 +79,7 @@ def _better(metrics:dict[str, dict]) -> dict:
     k = max((k for k in ('pass@1 T=0', 'pass@10 T=0.8') if k in metrics), key=lambda k: metrics[k]['value'])
     return metrics[k] | {'from': k}
 
-# %% ../nbs/12_evaluate.ipynb #4518691d
+# %% ../nbs/12_evaluate.ipynb #bbf84265
 def _sampled(b:Benchmark, built:dict, limit:int|None, seed:int) -> tuple[dict, dict[str, list[int]], int]:
     "The tasks that have something to ask, what each asks, and how many questions the benchmark has"
     sizes = {t: len(task.eval_docs) for t, task in built.items()}
@@ -89,13 +88,13 @@ def _sampled(b:Benchmark, built:dict, limit:int|None, seed:int) -> tuple[dict, d
     samples = drawn if b.name == 'mmlu' else {t: drawn[''] for t in built}
     return {t: built[t] for t in samples}, samples, sum(sizes.values())
 
-# %% ../nbs/12_evaluate.ipynb #e9a5c51a
+# %% ../nbs/12_evaluate.ipynb #df7ca40e
 def _asked(lm, built:dict, samples:dict[str, list[int]], chat:bool) -> dict[str, list[dict]]:
     "Rows of results by task, as the harness logs them"
     from lm_eval.evaluator import evaluate as run
     return run(lm, dict(tasks=built, groups={}), samples=samples, bootstrap_iters=0, apply_chat_template=chat, fewshot_as_multiturn=chat, confirm_run_unsafe_code=False)['samples']
 
-# %% ../nbs/12_evaluate.ipynb #89c80f70
+# %% ../nbs/12_evaluate.ipynb #39075bfb
 def _apart(texts:Sequence[str]) -> tuple[str, list[str]]:
     "What texts begin with in common, up to a whole word, and how each goes on"
     common = os.path.commonprefix(list(texts))
@@ -112,7 +111,7 @@ def _sample_rows(b:Benchmark, rows:dict[str, list[dict]]) -> list[dict]:
                 loglikelihoods=[] if b.generates else [x[0][0] for x in r['resps']], passed=[bool(x) for x in r['filtered_resps'][0]] if b.name == 'humaneval' else [], result=json.dumps({k: float(r[k]) for k in r['metrics']})))
     return out
 
-# %% ../nbs/12_evaluate.ipynb #c50c28b9
+# %% ../nbs/12_evaluate.ipynb #880f1ed3
 def _judge(unsafe:bool, reasons:Counter) -> Callable[[list[str]], list[bool]]:
     "Which programs pass, from the sandbox; why the others did not is counted"
     def judge(programs):
@@ -121,13 +120,13 @@ def _judge(unsafe:bool, reasons:Counter) -> Callable[[list[str]], list[bool]]:
         return [o.passed for o in done]
     return judge
 
-# %% ../nbs/12_evaluate.ipynb #cec45b59
+# %% ../nbs/12_evaluate.ipynb #e12540a9
 def _needs_sandbox(unsafe:bool):
     "`EngineError` where generated code may not run"
     try: run_code(['pass'], unsafe=unsafe)
     except ConfigError as e: raise EngineError(str(e)) from None
 
-# %% ../nbs/12_evaluate.ipynb #bace2a27
+# %% ../nbs/12_evaluate.ipynb #dbb84071
 def _settings(b:Benchmark, documents:Documents|None, limit:int|None, seed:int, template:str, code:dict, model:dict) -> dict:
     "What shapes a score"
     return dict(benchmark=b.name, shots=b.shots, limit=limit, seed=seed, fewshot_seed=FEWSHOT_SEED, template=template, **(code if b.name == 'humaneval' else {}),
@@ -144,7 +143,7 @@ def _done(file:Path, settings:dict) -> Score|None:
         raise ConfigError(f'{file}: was measured with {k} = {short(had.settings.get(k))}, now it is {short(settings.get(k))}; give another folder by --out, or delete the file')
     return had
 
-# %% ../nbs/12_evaluate.ipynb #b513243c
+# %% ../nbs/12_evaluate.ipynb #c7d2f9a0
 def _write(file:Path, score:Score, rows:list[dict]):
     "A score and its samples; the score last, since it says that both are there"
     import pyarrow as pa, pyarrow.parquet as pq
@@ -152,14 +151,14 @@ def _write(file:Path, score:Score, rows:list[dict]):
     write_text(file.with_suffix('.parquet'), buf.getvalue())
     write_text(file, json.dumps(asdict(score), indent=1, ensure_ascii=False) + '\n')
 
-# %% ../nbs/12_evaluate.ipynb #a38642d9
+# %% ../nbs/12_evaluate.ipynb #218b29b3
 def _template(template:str, lm, engine:str) -> bool:
     "True: prompts are turns of a chat"
     if template not in ('none', 'chat'): raise ConfigError(f"template is {template!r}; it is 'none' (the prompt is continued as it is) or 'chat'")
     if template == 'chat' and engine == 'transformers' and not has_chat_template(lm.tokenizer): raise ConfigError("template is 'chat', but the model has no chat template; use 'none'")
     return template == 'chat'
 
-# %% ../nbs/12_evaluate.ipynb #ec8caa69
+# %% ../nbs/12_evaluate.ipynb #a7a64a72
 class _Evaluator:
     "A model, opened once, and the settings that all benchmarks share"
     def __init__(self, model, engine, template, seed, dtype, device, batch, concurrency, journal):
@@ -176,7 +175,7 @@ class _Evaluator:
 
     def asker(self, b:Benchmark): return Kept(self.lm, self.journal, self.shapes | dict(template=self.template), self.seed, self.batch, b.name) if self.rates else AtAddress(self.give, self.seed, b.name)
 
-# %% ../nbs/12_evaluate.ipynb #d0a23819
+# %% ../nbs/12_evaluate.ipynb #085f1149
 @patch
 def measure(self:_Evaluator, b:Benchmark, documents:Documents|None, limit, code:dict, unsafe, file:Path) -> Score:
     "One benchmark; its score is written when this returns"
@@ -196,7 +195,7 @@ def measure(self:_Evaluator, b:Benchmark, documents:Documents|None, limit, code:
     _write(file, score, _sample_rows(b, rows))
     return score
 
-# %% ../nbs/12_evaluate.ipynb #3741b92d
+# %% ../nbs/12_evaluate.ipynb #ae428983
 def evaluate(
     model:str|os.PathLike, # a transformers folder, a hub name, a GGUF; or the name at an address
     data:str|os.PathLike|None=None, # a folder with the benchmarks' own files; None takes the hub
@@ -225,7 +224,7 @@ def evaluate(
     except OSError as e: raise ConfigError(f'{out}: cannot be written ({e.strerror}); give another folder by --out') from None
     with lock: return _measure_all(chosen, documents, out, model, data, limit, dict(samples=samples, max_tokens=max_tokens), unsafe, said, dict(engine=engine, template=template, seed=seed, dtype=dtype, device=device, batch=batch, concurrency=concurrency))
 
-# %% ../nbs/12_evaluate.ipynb #e492859f
+# %% ../nbs/12_evaluate.ipynb #17a2ffb4
 def _measure_all(chosen, documents, out, model, data, limit, code, unsafe, said, how) -> 'Evaluation':
     "All benchmarks, one after the other, with one model and one journal"
     journal = Journal(out/'journal.sqlite')
@@ -259,7 +258,7 @@ def _gpu(device:str) -> bool:
     import torch
     return device.startswith('cuda') if device else torch.cuda.is_available()
 
-# %% ../nbs/12_evaluate.ipynb #aa8abc01
+# %% ../nbs/12_evaluate.ipynb #fa1eb200
 def _percent(m:dict) -> str: return f"{100*m['value']:.1f}" + (f" ± {100*m['stderr']:.1f}" if m['stderr'] is not None else '')
 
 def _shown(s:Score) -> str:
@@ -268,7 +267,7 @@ def _shown(s:Score) -> str:
     m = s.metrics[BENCHMARKS[s.benchmark].compared]
     return f"{BENCHMARKS[s.benchmark].compared} {_percent(m)}% of {s.n} questions" + (f' (drawn from {s.total})' if s.n < s.total else '')
 
-# %% ../nbs/12_evaluate.ipynb #743cce5c
+# %% ../nbs/12_evaluate.ipynb #c962ce44
 class Evaluation:
     "The scores of one model"
     def __init__(self,
@@ -285,7 +284,7 @@ class Evaluation:
         values = [s.value for s in self.scores.values()]
         return statistics.fmean(values) if len(values) == len(BENCHMARKS) and None not in values else None
 
-# %% ../nbs/12_evaluate.ipynb #05629690
+# %% ../nbs/12_evaluate.ipynb #603d520b
 def read_evaluation(
     folder:str|os.PathLike, # where `evaluate` wrote
 ) -> Evaluation: # with the benchmarks that were measured
@@ -295,7 +294,7 @@ def read_evaluation(
     try: return Evaluation([Score(**json.loads(f.read_text())) for f in files], folder)
     except (ValueError, TypeError) as e: raise DataError(f'{folder}: not scores of psi ({e}); measure again') from None
 
-# %% ../nbs/12_evaluate.ipynb #3cd05c03
+# %% ../nbs/12_evaluate.ipynb #17a1d146
 @patch
 def _repr_markdown_(self:Evaluation) -> str:
     "A row a benchmark, in percent"
@@ -308,7 +307,7 @@ def _repr_markdown_(self:Evaluation) -> str:
     head = '| benchmark | shots | compared | % ± standard error | also | questions |\n|:--|--:|:--|--:|:--|:--|\n'
     return head + '\n'.join(rows) + (f'\n\nOverall {100*self.overall:.1f}' if self.overall is not None else '')
 
-# %% ../nbs/12_evaluate.ipynb #185984c1
+# %% ../nbs/12_evaluate.ipynb #ffcf111b
 @patch
 def samples(self:Evaluation,
     name:str, # of the benchmark
@@ -318,7 +317,7 @@ def samples(self:Evaluation,
     if not self.folder or not (f := self.folder/f'{name}.parquet').exists(): raise DataError(f'{self.folder}: no samples of {name}; it was not measured')
     return pq.read_table(f).to_pylist()
 
-# %% ../nbs/12_evaluate.ipynb #af38c000
+# %% ../nbs/12_evaluate.ipynb #285c35ce
 @patch
 def browse(self:Evaluation,
     name:str, # of the benchmark
@@ -341,7 +340,7 @@ def _browsed(r:dict, longest:int=600) -> str:
     answer = '\n'.join(f"- {'**' if ll == likeliest else ''}`{c.strip()[:120]}`{'**' if ll == likeliest else ''} {ll:.2f}" for c, ll in zip(r['choices'], r['loglikelihoods'])) or '\n\n'.join(map(block, r['replies'][:3]))
     return f"**{r['task']} {r['doc']}** ({r['read_as']}): {r['result']}\n\n{block(r['prompt'])}\n\n{answer}\n\ntarget: `{r['target'][-200:]}`"
 
-# %% ../nbs/12_evaluate.ipynb #9983127d
+# %% ../nbs/12_evaluate.ipynb #a030f39d
 def difference(
     a:Score, # of one model
     b:Score, # of another, on the same benchmark
@@ -351,7 +350,7 @@ def difference(
     if not (both := sorted(x.keys() & y.keys())): raise DataError(f'{a.benchmark}: the two models were asked different questions; measure both with the same limit and seed')
     return mean_score([x[k] - y[k] for k in both]) | dict(n=len(both))
 
-# %% ../nbs/12_evaluate.ipynb #2bb39310
+# %% ../nbs/12_evaluate.ipynb #ce14933d
 class Comparison:
     "Several models on the same benchmarks; the first is what the others are compared with"
     def __init__(self,
@@ -370,7 +369,7 @@ class Comparison:
 
 def _signed(m:dict) -> str: return f"{100*m['value']:+.1f}" + (f" ± {100*m['stderr']:.1f}" if m['stderr'] is not None else '')
 
-# %% ../nbs/12_evaluate.ipynb #7404bbde
+# %% ../nbs/12_evaluate.ipynb #c34b9d29
 @patch
 def plot(self:Comparison):
     "A bar for each model and benchmark, with its standard error; returns the figure"
@@ -392,7 +391,7 @@ def plot(self:Evaluation):
     "A bar a benchmark, with its standard error; returns the figure"
     return Comparison({self.model: self}).plot()
 
-# %% ../nbs/12_evaluate.ipynb #7e920dee
+# %% ../nbs/12_evaluate.ipynb #de7de761
 def check_data(
     instances:Sequence[Instance], # D_t
     data:str|os.PathLike, # a folder with the benchmarks' own files
