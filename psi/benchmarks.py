@@ -6,16 +6,17 @@
 __all__ = ['BENCHMARKS', 'FEWSHOT_SEED', 'STOPS', 'Documents', 'Benchmark', 'read_benchmark', 'benchmark', 'program', 'tasks',
            'draw']
 
-# %% ../nbs/12_benchmarks.ipynb #0d1e555d
-import csv, hashlib, json, os, re, socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+# %% ../nbs/12_benchmarks.ipynb #3e4be917
+import csv, hashlib, json, os, re, socket, textwrap
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlparse
+from .base import _first_line
 from .core import ConfigError, DataError, EngineError, generator, json_lines
 
-# %% ../nbs/12_benchmarks.ipynb #68122909
+# %% ../nbs/12_benchmarks.ipynb #505aec22
 @dataclass(frozen=True)
 class Documents:
     "The documents of a benchmark, in the shape that they have on the hub"
@@ -23,7 +24,7 @@ class Documents:
     files:dict[str, str] # name of each file read -> its sha256
     note:str=''          # what a reader of the score should know about them
 
-# %% ../nbs/12_benchmarks.ipynb #236f4758
+# %% ../nbs/12_benchmarks.ipynb #31f7dcdc
 def _sums(
     files:Iterable[Path], # that were read
     root:Path, # names are given from here
@@ -32,105 +33,118 @@ def _sums(
     return {str(f.relative_to(root)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 def _need(d:dict, place:str, *keys:str) -> dict:
-    "`d` if it has all these fields"
+    "These fields of `d`, all of them text"
     for k in keys:
         if k not in d: raise DataError(f'{place}: no {k} (the record has: {", ".join(map(str, d)) or "nothing"}); this is not the benchmark\'s own file')
-    return d
+        if not isinstance(d[k], str) or not d[k].strip(): raise DataError(f'{place}: {k} is {json.dumps(d[k])[:40]}, text was expected; fetch the file again')
+    return {k: d[k] for k in keys}
 
-# %% ../nbs/12_benchmarks.ipynb #ffb2ce0d
+def _csv(f:Path, header:bool) -> list[tuple[str, list|dict]]:
+    "Where each row of a CSV file stands, and its fields: a list, or a dict where the first row names them"
+    with open(f, newline='', encoding='utf-8-sig') as rows:
+        return [(f'{f} row {i}', row) for i, row in enumerate(csv.DictReader(rows) if header else csv.reader(rows), 1 + header) if row]
+
+# %% ../nbs/12_benchmarks.ipynb #3ea879b7
 def _gsm8k(root:Path) -> Documents|None:
     "GSM8K from train.jsonl and test.jsonl"
     files = {s: root/'gsm8k'/f'{s}.jsonl' for s in ('train', 'test')}
     if not all(f.exists() for f in files.values()): return None
-    tables = {s: [{k: d[k] for k in ('question', 'answer')} for d in (_need(d, at, 'question', 'answer') for at, d in json_lines(f))] for s, f in files.items()}
+    tables = {s: [_need(d, at, 'question', 'answer') for at, d in json_lines(f)] for s, f in files.items()}
     return Documents({'': tables}, _sums(files.values(), root))
 
-# %% ../nbs/12_benchmarks.ipynb #6e94214b
+# %% ../nbs/12_benchmarks.ipynb #f6541c7a
 def _winogrande(root:Path) -> Documents|None:
     "WinoGrande from dev.jsonl and the largest train_*.jsonl"
     here = root/'winogrande'
     train = next((f for s in ('xl', 'l', 'm', 's', 'xs') if (f := here/f'train_{s}.jsonl').exists()), None)
     if train is None or not (here/'dev.jsonl').exists(): return None
-    keys = 'sentence', 'option1', 'option2', 'answer'
-    tables = {s: [{k: d[k] for k in keys} for d in (_need(d, at, *keys) for at, d in json_lines(f))] for s, f in (('train', train), ('validation', here/'dev.jsonl'))}
+    tables = {s: [_gap(d, at) for at, d in json_lines(f)] for s, f in (('train', train), ('validation', here/'dev.jsonl'))}
     return Documents({'': tables}, _sums((train, here/'dev.jsonl'), root), '' if train.stem == 'train_xl' else f'few-shot examples from {train.name} (the harness: train_xl)')
 
-# %% ../nbs/12_benchmarks.ipynb #482babb9
+# %% ../nbs/12_benchmarks.ipynb #1b237b2d
+def _gap(d:dict, place:str) -> dict:
+    "A sentence with a gap"
+    d = _need(d, place, 'sentence', 'option1', 'option2', 'answer')
+    if '_' not in d['sentence'] or d['answer'] not in ('1', '2'): raise DataError(f"{place}: {d['sentence'][:40]!r} with the answer {d['answer']!r}; a gap is a _, and the answer is '1' or '2'")
+    return d
+
+# %% ../nbs/12_benchmarks.ipynb #526eb1de
 def _mmlu_file(f:Path, subject:str) -> list[dict]:
     "The questions of a file of MMLU"
     out = []
-    with open(f, newline='', encoding='utf-8') as rows:
-        for i, row in enumerate(csv.reader(rows), 1):
-            if len(row) != 6 or row[5] not in ('A', 'B', 'C', 'D'): raise DataError(f'{f} row {i}: {len(row)} fields ending in {row[-1][:20] if row else ""!r}; a row is a question, four answers and one of A, B, C, D')
-            out.append(dict(question=row[0], subject=subject, choices=row[1:5], answer='ABCD'.index(row[5])))
+    for at, row in _csv(f, False):
+        if len(row) != 6 or row[5] not in ('A', 'B', 'C', 'D'): raise DataError(f'{at}: {len(row)} fields ending in {row[-1][:20]!r}; a row is a question, four answers and one of A, B, C, D')
+        out.append(dict(question=row[0], subject=subject, choices=row[1:5], answer='ABCD'.index(row[5])))
     return out
 
 def _mmlu(root:Path) -> Documents|None:
     "MMLU from test/SUBJECT_test.csv and dev/SUBJECT_dev.csv"
     here = root/'mmlu'
     files = {f.stem.removesuffix('_test'): f for f in sorted((here/'test').glob('*_test.csv'))}
+    if not files: return None
     dev = {s: here/'dev'/f'{s}_dev.csv' for s in files}
-    if not files or not all(f.exists() for f in dev.values()): return None
+    for f in dev.values():
+        if not f.exists(): raise DataError(f'{f}: no such file; it holds the examples that stand before the questions')
     tables = {s: dict(test=_mmlu_file(f, s), dev=_mmlu_file(dev[s], s)) for s, f in files.items()}
-    return Documents(tables, _sums([*files.values(), *dev.values()], root), '' if len(files) == 57 else f'{len(files)} of 57 subjects')
+    return Documents(tables, _sums([*files.values(), *dev.values()], root))
 
-# %% ../nbs/12_benchmarks.ipynb #e422b7f9
+# %% ../nbs/12_benchmarks.ipynb #b9e1f429
 def _targets(right:Sequence[str], wrong:Sequence[str]) -> dict:
     "Answers as the hub has them: the right ones first"
     return dict(choices=[*right, *wrong], labels=[1]*len(right) + [0]*len(wrong))
 
 def _truthful_json(f:Path) -> list[dict]:
     "The questions of mc_task.json"
-    try: rows = json.loads(f.read_text(encoding='utf-8'))
+    try: rows = json.loads(f.read_text(encoding='utf-8-sig'))
     except ValueError as e: raise DataError(f'{f}: not JSON ({e}); fetch the file again') from None
-    def targets(t): return dict(choices=list(t), labels=list(t.values()))
-    return [dict(question=d['question'], **{k: targets(d[k]) for k in ('mc1_targets', 'mc2_targets')})
-            for d in (_need(d, f'{f} item {i}', 'question', 'mc1_targets', 'mc2_targets') for i, d in enumerate(rows))]
+    def targets(d, k, at):
+        t = d.get(k)
+        ok = isinstance(t, dict) and all(v in (0, 1) for v in t.values()) and 1 in t.values()
+        if not ok or k == 'mc1_targets' and list(t.values()) != [1] + [0]*(len(t) - 1): raise DataError(f'{at}: {k} is {json.dumps(t)[:60]}; it should be {{answer: 1 or 0}}' + ', the one right answer first'*(k == 'mc1_targets'))
+        return dict(choices=list(t), labels=list(t.values()))
+    return [_need(d, at, 'question') | {k: targets(d, k, at) for k in ('mc1_targets', 'mc2_targets')} for at, d in ((f'{f} item {i}', d) for i, d in enumerate(rows))]
 
-# %% ../nbs/12_benchmarks.ipynb #e8c9d839
+# %% ../nbs/12_benchmarks.ipynb #be9efef9
 def _truthful_csv(f:Path) -> list[dict]:
     "The questions of TruthfulQA.csv"
     def answers(text): return list(dict.fromkeys(a if a.endswith('.') else f'{a}.' for a in (a.strip() for a in text.split(';')) if a))
     out = []
-    with open(f, newline='', encoding='utf-8-sig') as rows:
-        for i, d in enumerate(csv.DictReader(rows), 2):
-            _need(d, f'{f} row {i}', 'Question', 'Best Answer', 'Correct Answers', 'Incorrect Answers')
-            wrong = answers(d['Incorrect Answers'])
-            out.append(dict(question=d['Question'], mc1_targets=_targets(answers(d['Best Answer']), wrong), mc2_targets=_targets(answers(d['Correct Answers']), wrong)))
+    for at, d in _csv(f, True):
+        d = _need(d, at, 'Question', 'Best Answer', 'Correct Answers', 'Incorrect Answers')
+        wrong = answers(d['Incorrect Answers'])
+        out.append(dict(question=d['Question'], mc1_targets=_targets(answers(d['Best Answer']), wrong), mc2_targets=_targets(answers(d['Correct Answers']), wrong)))
     return out
 
 def _truthfulqa(root:Path) -> Documents|None:
     "TruthfulQA from mc_task.json or TruthfulQA.csv, the first edition where there are two"
     here = root/'truthfulqa'
     f = next((f for name in ('mc_task.json', 'data/mc_task.json', 'TruthfulQA.csv') for at in ('v1', 'data/v1', '') if (f := here/at/name).exists()), None)
-    if f is None: return None
-    docs = (_truthful_json if f.suffix == '.json' else _truthful_csv)(f)
-    return Documents({'': dict(validation=docs)}, _sums([f], root), '' if len(docs) == 817 else f'an edition of {len(docs)} questions (on the hub: 817)')
+    return Documents({'': dict(validation=(_truthful_json if f.suffix == '.json' else _truthful_csv)(f))}, _sums([f], root)) if f else None
 
-# %% ../nbs/12_benchmarks.ipynb #fe3514f0
+# %% ../nbs/12_benchmarks.ipynb #652da218
 def _gpqa(root:Path) -> Documents|None:
     "GPQA from gpqa_main.csv"
     f = root/'gpqa'/'gpqa_main.csv'
     if not f.exists(): return None
     keys = 'Question', 'Correct Answer', 'Incorrect Answer 1', 'Incorrect Answer 2', 'Incorrect Answer 3'
-    with open(f, newline='', encoding='utf-8') as rows: docs = [{k: _need(d, f'{f} row {i}', *keys)[k] for k in keys} for i, d in enumerate(csv.DictReader(rows), 2)]
-    return Documents({'': dict(train=docs)}, _sums([f], root))
+    return Documents({'': dict(train=[_need(d, at, *keys) for at, d in _csv(f, True)])}, _sums([f], root))
 
-# %% ../nbs/12_benchmarks.ipynb #b9e9fced
+# %% ../nbs/12_benchmarks.ipynb #6759fb2a
 def _humaneval(root:Path) -> Documents|None:
     "HumanEval from HumanEval.jsonl or HumanEval.jsonl.gz"
     f = next((f for end in ('.jsonl.gz', '.jsonl') if (f := root/'humaneval'/f'HumanEval{end}').exists()), None)
     if f is None: return None
     keys = 'task_id', 'prompt', 'canonical_solution', 'test', 'entry_point'
-    return Documents({'': dict(test=[{k: _need(d, at, *keys)[k] for k in keys} for at, d in json_lines(f)])}, _sums([f], root))
+    return Documents({'': dict(test=[_need(d, at, *keys) for at, d in json_lines(f)])}, _sums([f], root))
 
-# %% ../nbs/12_benchmarks.ipynb #2a8ed7e9
+# %% ../nbs/12_benchmarks.ipynb #77cc368d
 @dataclass(frozen=True)
 class Benchmark:
     "One of the benchmarks of section 5.1, and the protocol by which it is measured"
     name:str     # 'mmlu', ...
     title:str    # 'MMLU', ...
     shots:int    # examples before each question
+    size:int     # questions
     recipes:tuple[str, ...] # task files of the harness, below `lm_eval/tasks`; none for HumanEval, whose harness task runs code as it comes
     metrics:dict[str, tuple[str, str, str]] # what is reported: name -> task ('' for all), filter and key of the harness
     compared:str # the one of them that tables compare; for HumanEval the better of the two at pass@10
@@ -142,23 +156,23 @@ class Benchmark:
     @property
     def generates(self) -> bool: return self.name in ('gsm8k', 'humaneval') # True: M_t writes; False: it only rates given answers
 
-# %% ../nbs/12_benchmarks.ipynb #c536d7d1
+# %% ../nbs/12_benchmarks.ipynb #9f0dbea2
 BENCHMARKS = { # the paper's six (section 5.1), in the order of its Table 1
-'mmlu': Benchmark('mmlu', 'MMLU', 5, ('mmlu/default/mmlu_{}.yaml',), dict(acc=('', 'none', 'acc')), 'acc', 'mmlu/test/*_test.csv and mmlu/dev/*_dev.csv', 'cais/mmlu',
+'mmlu': Benchmark('mmlu', 'MMLU', 5, 14042, ('mmlu/default/mmlu_{}.yaml',), dict(acc=('', 'none', 'acc')), 'acc', 'mmlu/test/*_test.csv and mmlu/dev/*_dev.csv', 'cais/mmlu',
     _mmlu, lambda d: ' '.join([d['question'], *d['choices']])),
-'truthfulqa': Benchmark('truthfulqa', 'TruthfulQA', 0, ('truthfulqa/truthfulqa_mc1.yaml', 'truthfulqa/truthfulqa_mc2.yaml'), dict(mc1=('truthfulqa_mc1', 'none', 'acc'), mc2=('truthfulqa_mc2', 'none', 'acc')), 'mc2', 'truthfulqa/mc_task.json or TruthfulQA.csv', 'truthfulqa/truthful_qa',
+'truthfulqa': Benchmark('truthfulqa', 'TruthfulQA', 0, 817, ('truthfulqa/truthfulqa_mc1.yaml', 'truthfulqa/truthfulqa_mc2.yaml'), dict(mc1=('truthfulqa_mc1', 'none', 'acc'), mc2=('truthfulqa_mc2', 'none', 'acc')), 'mc2', 'truthfulqa/mc_task.json or TruthfulQA.csv', 'truthfulqa/truthful_qa',
     _truthfulqa, lambda d: ' '.join([d['question'], *d['mc2_targets']['choices']])),
-'gpqa': Benchmark('gpqa', 'GPQA', 3, ('gpqa/n_shot/gpqa_main_n_shot.yaml',), dict(acc=('', 'none', 'acc'), acc_norm=('', 'none', 'acc_norm')), 'acc', 'gpqa/gpqa_main.csv', 'Idavidrein/gpqa',
+'gpqa': Benchmark('gpqa', 'GPQA', 3, 448, ('gpqa/n_shot/gpqa_main_n_shot.yaml',), dict(acc=('', 'none', 'acc')), 'acc', 'gpqa/gpqa_main.csv', 'Idavidrein/gpqa',
     _gpqa, lambda d: ' '.join([d['Question'], d['Correct Answer']])),
-'winogrande': Benchmark('winogrande', 'WinoGrande', 5, ('winogrande/default.yaml',), dict(acc=('', 'none', 'acc')), 'acc', 'winogrande/dev.jsonl and train_xl.jsonl', 'allenai/winogrande',
+'winogrande': Benchmark('winogrande', 'WinoGrande', 5, 1267, ('winogrande/default.yaml',), dict(acc=('', 'none', 'acc')), 'acc', 'winogrande/dev.jsonl and train_xl.jsonl', 'allenai/winogrande',
     _winogrande, lambda d: d['sentence'].replace('_', d[f"option{d['answer'] or 1}"])),
-'gsm8k': Benchmark('gsm8k', 'GSM8K', 5, ('gsm8k/gsm8k.yaml',), dict(strict=('', 'strict-match', 'exact_match'), flexible=('', 'flexible-extract', 'exact_match')), 'strict', 'gsm8k/test.jsonl and train.jsonl', 'openai/gsm8k',
+'gsm8k': Benchmark('gsm8k', 'GSM8K', 5, 1319, ('gsm8k/gsm8k.yaml',), dict(strict=('', 'strict-match', 'exact_match'), flexible=('', 'flexible-extract', 'exact_match')), 'strict', 'gsm8k/test.jsonl and train.jsonl', 'openai/gsm8k',
     _gsm8k, lambda d: f"{d['question']} {d['answer']}"),
-'humaneval': Benchmark('humaneval', 'HumanEval', 0, (), {'pass@1 T=0': ('humaneval_T0', 'none', 'pass@1'), 'pass@1 T=0.8': ('humaneval_T0.8', 'none', 'pass@1'), 'pass@10 T=0.8': ('humaneval_T0.8', 'none', 'pass@10')}, 'pass@10', 'humaneval/HumanEval.jsonl.gz', 'openai/openai_humaneval',
+'humaneval': Benchmark('humaneval', 'HumanEval', 0, 164, (), {'pass@1 T=0': ('humaneval_T0', 'none', 'pass@1'), 'pass@1 T=0.8': ('humaneval_T0.8', 'none', 'pass@1'), 'pass@10 T=0.8': ('humaneval_T0.8', 'none', 'pass@10')}, 'pass@10', 'humaneval/HumanEval.jsonl.gz', 'openai/openai_humaneval',
     _humaneval, lambda d: d['prompt'] + d['canonical_solution']),
 }
 
-# %% ../nbs/12_benchmarks.ipynb #148178bd
+# %% ../nbs/12_benchmarks.ipynb #a465d795
 def read_benchmark(
     name:str, # one of `BENCHMARKS`
     folder:str|os.PathLike, # holds a folder for each benchmark
@@ -169,8 +183,20 @@ def read_benchmark(
     try: found = b.read(root)
     except OSError as e: raise DataError(f'{e.filename}: cannot be read ({e.strerror})') from None
     except (UnicodeDecodeError, csv.Error) as e: raise DataError(f'{root/name}: cannot be read ({e}); fetch the files again') from None
-    if found and not all(split for table in found.tables.values() for split in table.values()): raise DataError(f'{root/name}: a file of {b.needs} is empty; fetch it again')
-    return found
+    if found: _check_size(b, found, root)
+    return found and replace(found, note='; '.join(filter(None, [found.note, _differs_from_whole(b, found)])))
+
+def _check_size(b:Benchmark, d:Documents, root:Path):
+    "`DataError` where there is nothing to ask, or too little to show before it"
+    for table in d.tables.values():
+        if not all(table.values()): raise DataError(f'{root/b.name}: a file of {b.needs} is empty; fetch it again')
+        examples = table.get('dev') or table.get('train') or ()
+        if len(examples) < b.shots + (examples is table.get('train')): raise DataError(f'{root/b.name}: {len(examples)} examples, {b.shots} stand before each question; fetch the files again')
+
+def _differs_from_whole(b:Benchmark, d:Documents) -> str:
+    "What is missing, or too much"
+    n = sum(len(t.get('test') or t.get('validation') or t['train']) for t in d.tables.values())
+    return f'{n:,} questions where the benchmark has {b.size:,}' if n != b.size else ''
 
 def benchmark(
     name:str, # one of `BENCHMARKS`
@@ -179,7 +205,7 @@ def benchmark(
     if name not in BENCHMARKS: raise ConfigError(f'unknown benchmark {name!r}; they are {", ".join(BENCHMARKS)}')
     return BENCHMARKS[name]
 
-# %% ../nbs/12_benchmarks.ipynb #b3585adc
+# %% ../nbs/12_benchmarks.ipynb #47924389
 FEWSHOT_SEED = 1234 # the harness's own default for the draw of the few-shot examples
 
 def _harness() -> Path:
@@ -188,14 +214,23 @@ def _harness() -> Path:
     except ImportError as e: raise ConfigError(f"lm-evaluation-harness is not installed ({e}): pip install 'psi[evaluate]'") from None
     return Path(lm_eval.tasks.__file__).parent
 
+def _once(prepare:Callable) -> Callable:
+    "The same function, which prepares a table once"
+    made = {}
+    def prepared(table):
+        if id(table) not in made: made[id(table)] = table, prepare(table)   # the table is kept, so that its id stays its own
+        return made[id(table)][1]
+    return prepared
+
 def _recipe(file:str) -> dict:
     "A task file of the harness, with its functions"
     from lm_eval.tasks._yaml_loader import load_yaml
     d = load_yaml(_harness()/file)
-    if 'rng' in (made := getattr(d.get('process_docs'), '__globals__', {})): made['rng'].seed(42)   # GPQA's answers are shuffled by a generator that would go on from one evaluation to the next
+    if 'rng' in (made := getattr(d.get('process_docs'), '__globals__', {})): made['rng'].seed(42)   # else it goes on from one evaluation to the next
+    if callable(d.get('process_docs')): d['process_docs'] = _once(d['process_docs'])
     return {k: v for k, v in d.items() if k not in ('tag', 'group', 'task_list')}
 
-# %% ../nbs/12_benchmarks.ipynb #4fc6f543
+# %% ../nbs/12_benchmarks.ipynb #c28192c1
 def _built(cfg:dict, table:dict|None, shots:int) -> 'lm_eval.api.task.Task':
     "A task of the harness, on these documents or on those of the hub"
     import datasets
@@ -208,8 +243,14 @@ def _built(cfg:dict, table:dict|None, shots:int) -> 'lm_eval.api.task.Task':
     task.set_fewshot_seed(seed=FEWSHOT_SEED)
     return task
 
-# %% ../nbs/12_benchmarks.ipynb #b7f8024e
+# %% ../nbs/12_benchmarks.ipynb #59db83b2
 STOPS = '\nclass', '\ndef', '\n#', '\nif', '\nprint' # where a function is over (Chen et al., 2021)
+
+def _code(reply:str, name:str) -> str:
+    "The program of a chat reply: the block that defines the function, else the first block, else all of it"
+    blocks = re.findall(r'^[ \t]*(?:```|~~~)[^`\n]*\n(.*?)(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)', reply.replace('\r\n', '\n'), re.S | re.M)
+    code = next((b for b in blocks if re.search(rf'^\s*def {name}\b', b, re.M)), blocks[0] if blocks else reply)
+    return textwrap.dedent(code) if re.search(rf'^[ \t]+def {name}\b', code, re.M) else code
 
 def program(
     doc:dict,  # a document of HumanEval
@@ -217,12 +258,13 @@ def program(
     chat:bool=False, # the model was asked in a sentence; else it continued the prompt
 ) -> str: # the function and its tests
     "What has to run to see whether a reply solves a problem of HumanEval"
-    if chat and (m := re.search(r'```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)', reply, re.S)): reply = m[1]
-    whole = chat and re.search(rf'^def {re.escape(doc["entry_point"])}\b', reply, re.M)
-    code = (doc['prompt'][:doc['prompt'].find('def ')] if whole else doc['prompt']) + reply   # the imports stand before the first function
-    return f'{code}\n{doc["test"]}\ncheck({doc["entry_point"]})\n'
+    name = re.escape(doc['entry_point'])
+    code = _code(reply, name) if chat else reply
+    whole = chat and re.search(rf'^def {name}\b', code, re.M)
+    before = doc['prompt'][:doc['prompt'].rfind(f'def {doc["entry_point"]}')] if whole else doc['prompt']   # imports and helpers stand before the function
+    return f'{before}{code}\n{doc["test"]}\ncheck({doc["entry_point"]})\n'
 
-# %% ../nbs/12_benchmarks.ipynb #91df6ef7
+# %% ../nbs/12_benchmarks.ipynb #89d48922
 def _code_task(table:dict|None, temperature:float, n:int, judge:Callable, chat:bool, max_tokens:int):
     "HumanEval at one temperature, `n` replies a problem"
     from psi.metrics import pass_at_k
@@ -236,13 +278,13 @@ def _code_task(table:dict|None, temperature:float, n:int, judge:Callable, chat:b
         generation_kwargs=dict(until=[] if chat else [*STOPS], max_gen_toks=max_tokens, **(dict(do_sample=True, temperature=temperature, top_p=.95, top_k=0) if temperature else dict(do_sample=False))),
         metric_list=[dict(metric=f'pass@{k}', aggregation='mean', higher_is_better=True) for k in (1, 10) if k <= n], metadata=dict(version=1.)), table, 0)
 
-# %% ../nbs/12_benchmarks.ipynb #df8b748e
+# %% ../nbs/12_benchmarks.ipynb #48e49112
 @contextmanager
 def _hub():
     "With the hub where it can be reached; else with what was loaded before, and no waiting for a network that is not there"
     import datasets, huggingface_hub.constants as hub
     had = hub.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    try: socket.getaddrinfo(urlparse(hub.ENDPOINT).hostname, 443)
+    try: hub.HF_HUB_OFFLINE or socket.getaddrinfo(urlparse(hub.ENDPOINT).hostname, 443)
     except OSError: hub.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     try: yield
     finally: hub.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = had
@@ -251,7 +293,7 @@ def _mmlu_recipes() -> list[str]:
     "The harness's task files of the 57 subjects, by name"
     return sorted(f'mmlu/default/{f.name}' for f in (_harness()/'mmlu'/'default').glob('mmlu_*.yaml'))
 
-# %% ../nbs/12_benchmarks.ipynb #d0c8bbf8
+# %% ../nbs/12_benchmarks.ipynb #09b35c85
 def tasks(
     name:str, # one of `BENCHMARKS`
     documents:Documents|None=None, # from `read_benchmark`; None loads them from the hub
@@ -262,17 +304,19 @@ def tasks(
 ) -> dict[str, 'lm_eval.api.task.Task']: # by the harness's name; `EngineError` where the hub does not give the documents
     "A benchmark as tasks of the harness"
     b, tables = benchmark(name), documents.tables if documents else {}
-    with _hub():
+    _harness()
+    with nullcontext() if documents else _hub():
         try:
             if name == 'humaneval': built = [_code_task(tables.get(''), t, n, judge, chat, max_tokens) for t, n in ((0, 1), (.8, samples))]
             elif name == 'mmlu': built = [_built(cfg, tables.get(cfg['dataset_name']), b.shots) for cfg in map(_recipe, _mmlu_recipes()) if not documents or cfg['dataset_name'] in tables]
             else: built = [_built(_recipe(f), tables.get(''), b.shots) for f in b.recipes]
         except Exception as e:
-            if documents: raise
-            raise EngineError(f'{b.hub}: the hub does not give it ({str(e).splitlines()[0][:120]}); give a folder that holds {b.needs}') from None
+            if documents: raise DataError(f'{name}: the harness cannot use these documents ({_first_line(e)}); fetch {b.needs} again') from None
+            raise EngineError(f'{b.hub}: the hub does not give it ({_first_line(e)[:120]}); give a folder that holds {b.needs}') from None
+    if not built: raise DataError(f'{name}: none of its files is of a subject that the harness knows; fetch {b.needs} again')
     return {t.config.task: t for t in built}
 
-# %% ../nbs/12_benchmarks.ipynb #7d3142c0
+# %% ../nbs/12_benchmarks.ipynb #1b86d444
 def draw(
     sizes:dict[str, int], # subset -> number of its documents
     limit:int|None, # documents to draw from all of them together; None takes all

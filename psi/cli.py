@@ -124,7 +124,9 @@ def generate(
     "Generate the dataset, and write it in the formats of other programs."
     from pathlib import Path
     wanted = [_format(t) for t in to or ()]   # a mistake in them is told before hours of work
+    from psi.core import ConfigError
     from psi.pipeline import Run
+    if Path(source).is_dir() and set: raise ConfigError('--set goes with a config file; a run keeps the settings it has')
     if not Path(source).is_dir(): run(source, 'generate', set, runs)
     from psi.config import read_config
     r = Run(source if Path(source).is_dir() else Path(runs)/read_config(source, set or ()).name)
@@ -158,13 +160,13 @@ def train(
     from psi.recipe import make_recipe
     from psi.train import train as train_model
     if not out and not (Path(data)/'psi.toml').exists(): raise ConfigError('--out is missing: where should the trained model go?')
-    out = out or str(Path(data)/'model')
+    named, out = bool(out), out or str(Path(data)/'model')
     try: done = train_model(data, model, out, make_recipe(**_values(set or ())), device=device or None, keep_checkpoints=keep_checkpoints)
     except KeyboardInterrupt:
         print(f'\npsi: stopped; the last checkpoint is kept in {out}; the same command goes on', file=sys.stderr)
         raise typer.Exit(130)
     _show(done._repr_markdown_())
-    print(f'{out}: next: psi evaluate {data if (Path(data)/"psi.toml").exists() else out}')
+    print(f'{out}: next: psi evaluate {out if named else data}')
 
 # %% ../nbs/15_cli.ipynb #839ce867
 def _values(sets:list[str]) -> dict:
@@ -200,10 +202,10 @@ def evaluate(
     if not model: raise ConfigError('which model? give the folder of a run, or a model')
     from psi.benchmarks import BENCHMARKS
     from psi.evaluate import evaluate as measure
-    in_run = (Path(model)/'psi.toml').exists()
+    in_run = engine == 'transformers' and (Path(model)/'psi.toml').exists()
     if in_run and not (Path(model)/'model').is_dir(): raise ConfigError(f'{model}: this run has no trained model yet; psi train {model} --model BASE')
-    try: e = measure(f'{model}/model' if in_run else model, data or None, out or (f'{model}/eval' if in_run else 'eval'), [b.strip() for b in benchmarks.split(',')] if benchmarks else tuple(BENCHMARKS), limit, seed,
-        engine, template, samples, max_tokens, dtype, device, (batch, batch) if batch else None, unsafe=unsafe_run_code)
+    try: e = measure(f'{model}/model' if in_run else model, data or None, out or (f'{model}/eval' if in_run else 'eval'), [n for b in benchmarks.split(',') if (n := b.strip())] if benchmarks else tuple(BENCHMARKS), limit, seed,
+        engine, template, samples, max_tokens, dtype, device, (batch, batch) if batch != 0 else None, unsafe=unsafe_run_code)
     except KeyboardInterrupt:
         print('\npsi: stopped; all answers so far are kept; the same command goes on', file=sys.stderr)
         raise typer.Exit(130)

@@ -150,7 +150,7 @@ def test_the_shortcut_to_the_last_tokens_changes_nothing(model, own, batch, tmp_
     lm.batch_size_per_gpu = batch
     with hushed():
         full = lm.loglikelihood(asked, disable_tqdm=True)
-        lm.keep = _rows_needed(lm, asked, batch)
+        lm.keep = _rows_needed([tuple(map(len, lm._encode_pair(*r.args))) for r in asked], batch)
         short = lm.loglikelihood(asked, disable_tqdm=True)
     assert batch > 1 or 16 <= lm.keep < 160
     assert [g for _, g in full] == [g for _, g in short] and all(abs(a - b) < 1e-4 for (a, _), (b, _) in zip(full, short))
@@ -180,7 +180,7 @@ def test_what_is_done_is_not_measured_again_and_what_differs_is_told(own, model,
     was = (tmp_path/'eval'/'winogrande.json').read_bytes(), os.stat(tmp_path/'eval'/'winogrande.json').st_mtime_ns
     b = evaluate(model, own, tmp_path/'eval', ['winogrande'], limit=3, said=lambda _: None)
     assert a['winogrande'] == b['winogrande'] and was == ((tmp_path/'eval'/'winogrande.json').read_bytes(), os.stat(tmp_path/'eval'/'winogrande.json').st_mtime_ns)
-    for change, told in ((dict(limit=4), 'limit = 3, now it is 4'), (dict(limit=3, seed=1), 'seed = 0'), (dict(limit=3, dtype='float32', batch=(2, 2)), 'model')):
+    for change, told in ((dict(limit=4), 'limit = 3, now it is 4'), (dict(limit=3, seed=1), 'seed = 0'), (dict(limit=3, dtype='bfloat16'), 'model.dtype = "float32", now it is "bfloat16"')):
         with pytest.raises(ConfigError, match=told): evaluate(model, own, tmp_path/'eval', ['winogrande'], **change, said=lambda _: None)
     assert was[0] == (tmp_path/'eval'/'winogrande.json').read_bytes()
 
@@ -208,7 +208,8 @@ def test_a_killed_evaluation_ends_with_the_same_scores(own, model, tmp_path):
     run(tmp_path/'cut')
     a, b = read_evaluation(tmp_path/'whole'), read_evaluation(tmp_path/'cut')
     for k in a.scores:
-        assert a[k].metrics == b[k].metrics and a.samples(k) == b.samples(k), k
+        assert a[k].metrics == b[k].metrics and a.samples(k) == b.samples(k) and a[k].note == b[k].note, k
+    assert 'cut off' in a['humaneval'].note
 
 def test_absent_is_not_zero(own, model, tmp_path):
     "A benchmark whose files are not there, and one that the model cannot do"
@@ -245,18 +246,23 @@ def test_a_chat_model_at_an_address(own, tmp_path):
 
 @pytest.mark.parametrize('what, args, told', [
     ('benchmark', dict(benchmarks=['mmul']), 'unknown benchmark'), ('limit', dict(limit=0), 'limit is 0'), ('template', dict(template='chat'), 'no chat template'), ('dtype', dict(dtype='int8'), "dtype is 'int8'"),
-    ('samples', dict(samples=3), 'pass@10 needs 10'), ('folder', dict(data='nowhere'), 'no such folder')])
+    ('samples', dict(samples=3), 'pass@10 needs 10'), ('folder', dict(data='nowhere'), 'no such folder'), ('batch', dict(batch=(0, 1)), 'batch is'), ('device', dict(device='cuda'), 'finds no GPU'), ('device', dict(device='foo'), "device is 'foo'"),
+    ('nothing', dict(benchmarks=[]), 'no benchmark is named'), ('engine', dict(engine='http://x/v1?key=sk-secret'), 'with a query'), ('engine', dict(engine='lama'), "engine is 'lama'")])
 def test_mistakes_are_told_before_anything_is_asked(what, args, told, own, model, tmp_path):
-    with pytest.raises((ConfigError, DataError), match=told): evaluate(**dict(dict(model=model, data=own, out=tmp_path/'eval', benchmarks=['winogrande'], said=lambda _: None), **args))
-    assert not list((tmp_path).rglob('*.json'))
+    import torch
+    if what == 'device' and torch.cuda.is_available(): pytest.skip('there is a GPU')
+    with pytest.raises((ConfigError, DataError), match=told) as e: evaluate(**dict(dict(model=model, data=own, out=tmp_path/'eval', benchmarks=['winogrande'], said=lambda _: None), **args))
+    assert not list((tmp_path).rglob('*.json')) and 'secret' not in str(e.value)
 
 @pytest.mark.parametrize('file, text, told', [
-    ('gsm8k/test.jsonl', '{"question": "q"}', 'line 1: no answer'), ('gsm8k/test.jsonl', '', 'is empty'), ('gsm8k/test.jsonl', '{', 'not JSON'), ('winogrande/dev.jsonl', '{"sentence": "a _"}', 'no option1'),
+    ('gsm8k/test.jsonl', '{"question": "q"}', 'line 1: no answer'), ('gsm8k/test.jsonl', '', 'is empty'), ('gsm8k/test.jsonl', '{', 'not JSON'), ('winogrande/dev.jsonl', '{"sentence": "a _"}', 'no option1'), ('winogrande/dev.jsonl', json.dumps(GAPS[0] | {'answer': '3'}), "the answer '3'"), ('winogrande/dev.jsonl', json.dumps(GAPS[0] | {'sentence': 'no gap'}), 'a gap is a _'),
+    ('gsm8k/test.jsonl', '{"question": 3, "answer": "3"}', 'question is 3'), ('gsm8k/train.jsonl', json.dumps(SUMS[0]), '1 examples, 5 stand before'), ('truthfulqa/mc_task.json', json.dumps([dict(question='q', mc1_targets=[], mc2_targets={'a': 1})]), 'item 0: mc1_targets'),
+    ('truthfulqa/mc_task.json', json.dumps([dict(question='q', mc1_targets={'a': 0, 'b': 1}, mc2_targets={'a': 1})]), 'the one right answer first'),
     ('mmlu/test/anatomy_test.csv', 'a,b,c', 'row 1: 3 fields'), ('mmlu/test/anatomy_test.csv', 'q,a,b,c,d,E', "ending in 'E'"), ('truthfulqa/mc_task.json', '[{}]', 'item 0: no question'), ('truthfulqa/mc_task.json', 'no', 'not JSON'),
     ('humaneval/HumanEval.jsonl', '{"prompt": ""}', 'no task_id'), ('gpqa/gpqa_main.csv', 'a,b\n1,2', 'row 2: no Question')])
 def test_damaged_files_are_named(file, text, told, tmp_path):
     name = file.split('/')[0]
-    write(tmp_path/'gsm8k'/'train.jsonl', SUMS); write(tmp_path/'winogrande'/'train_xl.jsonl', GAPS); rows_of_csv(tmp_path/'mmlu'/'dev'/'anatomy_dev.csv', [question('anatomy', i) for i in range(5)])
+    write(tmp_path/'gsm8k'/'train.jsonl', SUMS); write(tmp_path/'gsm8k'/'test.jsonl', SUMS); write(tmp_path/'winogrande'/'train_xl.jsonl', GAPS); rows_of_csv(tmp_path/'mmlu'/'dev'/'anatomy_dev.csv', [question('anatomy', i) for i in range(5)])
     (tmp_path/file).parent.mkdir(parents=True, exist_ok=True); (tmp_path/file).write_text(text)
     with pytest.raises(DataError, match=told) as e: read_benchmark(name, tmp_path)
     assert '\n' not in str(e.value)
@@ -290,3 +296,123 @@ def test_the_command_line_from_data_to_scores(own, model, tmp_path):
     assert 'GSM8K' in psi('evaluate', '--check-data', run, '--data', own)
     assert 'did you mean epochs' in psi('train', run, '--model', model, '--out', tmp_path/'m', '--set', 'epoch=1', rc=1)
     assert 'unknown benchmark' in psi('evaluate', model, '--data', own, '--benchmarks', 'mmul', rc=1)
+
+class Oracle:
+    "It knows what is right, and rates what it is asked by that; by nothing else"
+    rank, world_size = 0, 1
+    def loglikelihood(self, requests): return [(0. if self.is_right(*r.args) else -999., False) for r in requests]
+    def is_right(self, prompt, answer):
+        for d in HARD:
+            if f"Question: {d['Question']}" in prompt.rsplit('\n\n', 1)[-1]: return f"{answer.strip()} {d['Correct Answer']}" in prompt.rsplit('\n\n', 1)[-1].split('\n')
+        for d in LIES:
+            if f"Q: {d['question']}" in prompt: return answer.strip() in [a for a, right in {**d['mc2_targets'], **d['mc1_targets']}.items() if right]
+        for d in GAPS:
+            if prompt.rsplit('\n\n', 1)[-1] == d['sentence'].split('_')[0] + d[f"option{d['answer']}"]: return True
+        last = prompt.rsplit('\n\n', 1)[-1]
+        return last.startswith('Question ') and answer.strip() == 'ABCD'[int(last.split()[1]) % 4]
+
+@pytest.mark.parametrize('name', ['mmlu', 'truthfulqa', 'gpqa', 'winogrande'])
+def test_who_knows_everything_has_all_points(name, own):
+    "What is counted is what was asked; and no question stands among its own examples"
+    from psi.evaluate import _asked, _metrics, _sampled
+    b = BENCHMARKS[name]
+    for _ in range(2):
+        built = tasks(name, read_benchmark(name, own))
+        asked, samples, n = _sampled(b, built, None, 0)
+        metrics = _metrics(b, _asked(Oracle(), asked, samples, False))
+        assert metrics[b.compared]['value'] == 1, name
+        for t in asked.values():
+            for r in t.instances if name == 'gpqa' else (): assert r.args[0].count(f"Question: {r.doc['Question']}\n") == 1
+
+RIGHT = 'def times2(x):\n    return helper(x)\n'
+@pytest.mark.parametrize('reply', [RIGHT, f'```python\n{RIGHT}```', f'Sure:\n\n```Python\n{RIGHT}```\nIt doubles.', f'```python3\n{RIGHT}', f'~~~\n{RIGHT}~~~', f'```python\r\n{RIGHT}```'.replace('\n', '\r\n'), f'```bash\npip install x\n```\nthen\n```python\n{RIGHT}```',
+    '- so:\n\n  ```python\n' + ''.join(f'  {line}\n' for line in RIGHT.splitlines()) + '  ```\n', '```python\nfrom math import pi\n\ndef helper(x):\n    return x + x\n\n\n' + RIGHT + '```', '```python\n    return 2 * x\n```'])
+def test_the_program_in_a_chat_reply(reply):
+    "Helpers of the prompt stay; fences of all kinds go"
+    from psi.benchmarks import program
+    doc = dict(prompt='import os\n\ndef helper(x):\n    return x + x\n\n\ndef times2(x):\n    "2x"\n', entry_point='times2', test='def check(f):\n    assert f(2) == 4')
+    exec(program(doc, reply, chat=True), {})
+
+def test_another_chat_template_is_another_model(own, model, tmp_path):
+    "Everything in the folder that shapes an answer is known by its sum"
+    import shutil
+    from psi.base import load_tokenizer
+    from psi.recipe import as_chat_template
+    shutil.copytree(model, m := tmp_path/'m')
+    (m/'chat_template.jinja').write_text(text := as_chat_template(load_tokenizer(m)))
+    how = dict(data=own, out=tmp_path/'eval', benchmarks=['winogrande'], limit=2, template='chat', said=lambda _: None)
+    evaluate(m, **how)
+    (m/'chat_template.jinja').write_text(text.replace('Below is', 'Here is'))
+    with pytest.raises(ConfigError, match='model.weights'): evaluate(m, **how)
+    (m/'chat_template.jinja').write_text("{{ raise_exception('no') }}")
+    e = evaluate(m, **how | dict(out=tmp_path/'eval2'))
+    assert 'chat template cannot be used' in e['winogrande'].why
+
+def test_a_model_without_some_weights(own, model, tmp_path):
+    "It is refused, not filled with chance"
+    import shutil
+    from safetensors.torch import load_file, save_file
+    from psi.core import EngineError
+    shutil.copytree(model, m := tmp_path/'m')
+    weights = load_file(m/'model.safetensors')
+    save_file({k: v for k, v in weights.items() if 'layers.1.' not in k}, m/'model.safetensors', metadata={'format': 'pt'})
+    with pytest.raises(EngineError, match='weights are missing'): evaluate(m, own, tmp_path/'eval', ['winogrande'], limit=2)
+    (m/'model.safetensors').write_bytes(b'cut')
+    with pytest.raises(EngineError, match='cannot load') as e: evaluate(m, own, tmp_path/'eval', ['winogrande'], limit=2)
+    assert '\n' not in str(e.value)
+
+def test_lost_and_damaged_results(own, model, tmp_path):
+    "Lost samples are read off the journal again; what is not a score is told"
+    how = dict(data=own, out=tmp_path/'eval', benchmarks=['winogrande'], limit=2, said=lambda _: None)
+    e = evaluate(model, **how)
+    had = e.samples('winogrande')
+    (tmp_path/'eval'/'winogrande.parquet').write_bytes(b'PAR1')
+    with pytest.raises(DataError, match='cannot be read'): e.samples('winogrande')
+    (tmp_path/'eval'/'winogrande.parquet').unlink()
+    assert evaluate(model, **how).samples('winogrande') == had
+    for text in ('{', '[]', '{"benchmark": "gsm8k", "metrics": {}}', '{"benchmark": "winogrande", "metrics": {"acc": 1}, "settings": null}', '{"benchmark": "winogrande", "metrics": {}}'):
+        (tmp_path/'eval'/'winogrande.json').write_text(text)
+        with pytest.raises(DataError, match='not a score') as e: evaluate(model, **how)
+        assert '\n' not in str(e.value)
+
+def test_a_misfit_in_the_last_benchmark_is_told_before_the_first_is_asked(own, model, tmp_path):
+    how = dict(data=own, out=tmp_path/'eval', said=lambda _: None)
+    evaluate(model, benchmarks=['winogrande'], limit=2, **how)
+    with pytest.raises(ConfigError, match='winogrande.json: was measured with limit'): evaluate(model, benchmarks=['truthfulqa', 'winogrande'], limit=3, **how)
+    assert not (tmp_path/'eval'/'truthfulqa.json').exists()
+
+def test_own_files_ask_no_network(own, model, tmp_path, monkeypatch):
+    import socket
+    def nobody(*a, **k): raise AssertionError('a name was looked up')
+    monkeypatch.setattr(socket, 'getaddrinfo', nobody)
+    monkeypatch.setattr(socket.socket, 'connect', nobody)
+    evaluate(model, own, tmp_path/'eval', ['winogrande', 'truthfulqa'], limit=2, said=lambda _: None)
+
+def test_without_the_harness(own, model, tmp_path, monkeypatch):
+    for name in [m for m in sys.modules if m.split('.')[0] == 'lm_eval']: monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, 'lm_eval', None)
+    for engine in ('transformers', 'http://127.0.0.1:9/v1'):
+        with pytest.raises(ConfigError, match=r"pip install 'psi\[evaluate\]'"): evaluate(model, own, tmp_path/'eval', ['gsm8k'], engine=engine)
+
+def test_only_like_is_compared_with_like(own, model, tmp_path):
+    e = evaluate(model, own, tmp_path/'eval', ['winogrande', 'truthfulqa'], limit=2, said=lambda _: None)
+    with pytest.raises(DataError, match='different benchmarks'): difference(e['winogrande'], e['truthfulqa'])
+    from dataclasses import replace
+    with pytest.raises(DataError, match='shots differs'): difference(e['winogrande'], replace(e['winogrande'], settings=e['winogrande'].settings | {'shots': 3}))
+    with pytest.raises(DataError, match='different questions'): difference(e['winogrande'], replace(e['winogrande'], values={'': {'77': 1.}}))
+
+def test_spaces_before_the_first_word_are_kept(tmp_path):
+    "A tokenizer of Llama 2's kind drops one when it decodes"
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from psi.answers import _lean, _strips
+    words = ['<unk>', '<s>', '</s>', *(f'\u2581{w}' for w in ('', 'a', 'b', 'return')), 'a', 'b', 'return', 'x']
+    core = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, [], unk_token='<unk>'))
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token='<unk>'))
+    core.pre_tokenizer = pre_tokenizers.Metaspace(replacement='\u2581', prepend_scheme='first')
+    core.decoder = decoders.Sequence([decoders.Replace('\u2581', ' '), decoders.Fuse(), decoders.Strip(' ', 1, 0)])
+    tok = PreTrainedTokenizerFast(tokenizer_object=core, bos_token='<s>', eos_token='</s>', unk_token='<unk>', pad_token='</s>')
+    assert _strips(tok)
+    lm = _lean(LlamaForCausalLM(LlamaConfig(vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)), tok)
+    ids = [3, 3, 3, 6]   # three spaces, and ' return'
+    assert tok.decode(ids) == '   return' and lm.tok_decode(ids) == '    return'
