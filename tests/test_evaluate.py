@@ -416,3 +416,13 @@ def test_spaces_before_the_first_word_are_kept(tmp_path):
     lm = _lean(LlamaForCausalLM(LlamaConfig(vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)), tok)
     ids = [3, 3, 3, 6]   # three spaces, and ' return'
     assert tok.decode(ids) == '   return' and lm.tok_decode(ids) == '    return'
+
+def test_the_embedded_engine_writes(own, tmp_path):
+    "A GGUF by name, in llama.cpp: few-shot prompts go in, replies come out, tokens are counted"
+    from psi.local import WEIGHTS, models_dir
+    if not (models_dir()/WEIGHTS['smollm2-135m-instruct'].file).exists(): pytest.skip('psi fetch smollm2-135m-instruct brings the model for this test')
+    how = dict(data=own, out=tmp_path/'eval', benchmarks=['gsm8k', 'winogrande'], limit=2, engine='llama.cpp', concurrency=2, said=lambda _: None)
+    e = evaluate('smollm2-135m-instruct', **how)
+    assert e['gsm8k'].n == 2 and e['gsm8k'].cost['completion_tokens'] > 4 and e['gsm8k'].cost['prompt_tokens'] > 200 and 'cannot do' in e['winogrande'].why
+    assert e['gsm8k'].settings['model']['weights'] == WEIGHTS['smollm2-135m-instruct'].sha256
+    assert all(r['replies'][0].strip() for r in e.samples('gsm8k'))

@@ -204,7 +204,7 @@ def test_interrupted(kind):
     code = f"from psi.sandbox import run_code\nrun_code(['import ctypes, time; ctypes.CDLL(None).prctl(15, b\"{comm}\", 0, 0, 0); time.sleep(100)']*4, kind={kind!r}, timeout=60)"
     def busy(): return called(comm)
     for sign in signal.SIGINT, signal.SIGKILL:
-        p = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL)
+        p = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a background job of a shell ignores it
         for _ in range(200):
             if busy(): break
             time.sleep(.05)

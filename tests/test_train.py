@@ -35,6 +35,7 @@ def _go(folder, data, model, out, recipe):
     "What a process of its own does; what it says goes to a file"
     said = os.open(folder, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(said, 1); os.dup2(said, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)   # a background job of a shell ignores it
     try: train(data, model, out, Recipe(**recipe), device='cpu')
     except (ConfigError, DataError, EngineError) as e: print(f'{type(e).__name__}: {e}', flush=True); os._exit(1)
     os._exit(0)
