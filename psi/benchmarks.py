@@ -6,7 +6,7 @@
 __all__ = ['BENCHMARKS', 'FEWSHOT_SEED', 'STOPS', 'Documents', 'Benchmark', 'read_benchmark', 'benchmark', 'program', 'tasks',
            'draw']
 
-# %% ../nbs/12_benchmarks.ipynb #3e4be917
+# %% ../nbs/12_benchmarks.ipynb #67414197
 import csv, hashlib, json, os, re, socket, textwrap
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,7 +16,7 @@ from urllib.parse import urlparse
 from .base import _first_line
 from .core import ConfigError, DataError, EngineError, generator, json_lines
 
-# %% ../nbs/12_benchmarks.ipynb #505aec22
+# %% ../nbs/12_benchmarks.ipynb #51158b83
 @dataclass(frozen=True)
 class Documents:
     "The documents of a benchmark, in the shape that they have on the hub"
@@ -24,7 +24,7 @@ class Documents:
     files:dict[str, str] # name of each file read -> its sha256
     note:str=''          # what a reader of the score should know about them
 
-# %% ../nbs/12_benchmarks.ipynb #31f7dcdc
+# %% ../nbs/12_benchmarks.ipynb #10973e26
 def _sums(
     files:Iterable[Path], # that were read
     root:Path, # names are given from here
@@ -44,7 +44,7 @@ def _csv(f:Path, header:bool) -> list[tuple[str, list|dict]]:
     with open(f, newline='', encoding='utf-8-sig') as rows:
         return [(f'{f} row {i}', row) for i, row in enumerate(csv.DictReader(rows) if header else csv.reader(rows), 1 + header) if row]
 
-# %% ../nbs/12_benchmarks.ipynb #3ea879b7
+# %% ../nbs/12_benchmarks.ipynb #97a78c27
 def _gsm8k(root:Path) -> Documents|None:
     "GSM8K from train.jsonl and test.jsonl"
     files = {s: root/'gsm8k'/f'{s}.jsonl' for s in ('train', 'test')}
@@ -52,7 +52,7 @@ def _gsm8k(root:Path) -> Documents|None:
     tables = {s: [_need(d, at, 'question', 'answer') for at, d in json_lines(f)] for s, f in files.items()}
     return Documents({'': tables}, _sums(files.values(), root))
 
-# %% ../nbs/12_benchmarks.ipynb #f6541c7a
+# %% ../nbs/12_benchmarks.ipynb #3ff8fc1e
 def _winogrande(root:Path) -> Documents|None:
     "WinoGrande from dev.jsonl and the largest train_*.jsonl"
     here = root/'winogrande'
@@ -61,14 +61,14 @@ def _winogrande(root:Path) -> Documents|None:
     tables = {s: [_gap(d, at) for at, d in json_lines(f)] for s, f in (('train', train), ('validation', here/'dev.jsonl'))}
     return Documents({'': tables}, _sums((train, here/'dev.jsonl'), root), '' if train.stem == 'train_xl' else f'few-shot examples from {train.name} (the harness: train_xl)')
 
-# %% ../nbs/12_benchmarks.ipynb #1b237b2d
+# %% ../nbs/12_benchmarks.ipynb #7ff6ce6a
 def _gap(d:dict, place:str) -> dict:
     "A sentence with a gap"
     d = _need(d, place, 'sentence', 'option1', 'option2', 'answer')
     if '_' not in d['sentence'] or d['answer'] not in ('1', '2'): raise DataError(f"{place}: {d['sentence'][:40]!r} with the answer {d['answer']!r}; a gap is a _, and the answer is '1' or '2'")
     return d
 
-# %% ../nbs/12_benchmarks.ipynb #526eb1de
+# %% ../nbs/12_benchmarks.ipynb #94d2cc34
 def _mmlu_file(f:Path, subject:str) -> list[dict]:
     "The questions of a file of MMLU"
     out = []
@@ -88,7 +88,7 @@ def _mmlu(root:Path) -> Documents|None:
     tables = {s: dict(test=_mmlu_file(f, s), dev=_mmlu_file(dev[s], s)) for s, f in files.items()}
     return Documents(tables, _sums([*files.values(), *dev.values()], root))
 
-# %% ../nbs/12_benchmarks.ipynb #b9e1f429
+# %% ../nbs/12_benchmarks.ipynb #d2c9a663
 def _targets(right:Sequence[str], wrong:Sequence[str]) -> dict:
     "Answers as the hub has them: the right ones first"
     return dict(choices=[*right, *wrong], labels=[1]*len(right) + [0]*len(wrong))
@@ -104,7 +104,7 @@ def _truthful_json(f:Path) -> list[dict]:
         return dict(choices=list(t), labels=list(t.values()))
     return [_need(d, at, 'question') | {k: targets(d, k, at) for k in ('mc1_targets', 'mc2_targets')} for at, d in ((f'{f} item {i}', d) for i, d in enumerate(rows))]
 
-# %% ../nbs/12_benchmarks.ipynb #be9efef9
+# %% ../nbs/12_benchmarks.ipynb #14742bc8
 def _truthful_csv(f:Path) -> list[dict]:
     "The questions of TruthfulQA.csv"
     def answers(text): return list(dict.fromkeys(a if a.endswith('.') else f'{a}.' for a in (a.strip() for a in text.split(';')) if a))
@@ -121,7 +121,7 @@ def _truthfulqa(root:Path) -> Documents|None:
     f = next((f for name in ('mc_task.json', 'data/mc_task.json', 'TruthfulQA.csv') for at in ('v1', 'data/v1', '') if (f := here/at/name).exists()), None)
     return Documents({'': dict(validation=(_truthful_json if f.suffix == '.json' else _truthful_csv)(f))}, _sums([f], root)) if f else None
 
-# %% ../nbs/12_benchmarks.ipynb #652da218
+# %% ../nbs/12_benchmarks.ipynb #80fb582f
 def _gpqa(root:Path) -> Documents|None:
     "GPQA from gpqa_main.csv"
     f = root/'gpqa'/'gpqa_main.csv'
@@ -129,7 +129,7 @@ def _gpqa(root:Path) -> Documents|None:
     keys = 'Question', 'Correct Answer', 'Incorrect Answer 1', 'Incorrect Answer 2', 'Incorrect Answer 3'
     return Documents({'': dict(train=[_need(d, at, *keys) for at, d in _csv(f, True)])}, _sums([f], root))
 
-# %% ../nbs/12_benchmarks.ipynb #6759fb2a
+# %% ../nbs/12_benchmarks.ipynb #0802c7c2
 def _humaneval(root:Path) -> Documents|None:
     "HumanEval from HumanEval.jsonl or HumanEval.jsonl.gz"
     f = next((f for end in ('.jsonl.gz', '.jsonl') if (f := root/'humaneval'/f'HumanEval{end}').exists()), None)
@@ -137,7 +137,7 @@ def _humaneval(root:Path) -> Documents|None:
     keys = 'task_id', 'prompt', 'canonical_solution', 'test', 'entry_point'
     return Documents({'': dict(test=[_need(d, at, *keys) for at, d in json_lines(f)])}, _sums([f], root))
 
-# %% ../nbs/12_benchmarks.ipynb #77cc368d
+# %% ../nbs/12_benchmarks.ipynb #bc080a87
 @dataclass(frozen=True)
 class Benchmark:
     "One of the benchmarks of section 5.1, and the protocol by which it is measured"
@@ -156,7 +156,7 @@ class Benchmark:
     @property
     def generates(self) -> bool: return self.name in ('gsm8k', 'humaneval') # True: M_t writes; False: it only rates given answers
 
-# %% ../nbs/12_benchmarks.ipynb #9f0dbea2
+# %% ../nbs/12_benchmarks.ipynb #10daeb4d
 BENCHMARKS = { # the paper's six (section 5.1), in the order of its Table 1
 'mmlu': Benchmark('mmlu', 'MMLU', 5, 14042, ('mmlu/default/mmlu_{}.yaml',), dict(acc=('', 'none', 'acc')), 'acc', 'mmlu/test/*_test.csv and mmlu/dev/*_dev.csv', 'cais/mmlu',
     _mmlu, lambda d: ' '.join([d['question'], *d['choices']])),
@@ -172,7 +172,7 @@ BENCHMARKS = { # the paper's six (section 5.1), in the order of its Table 1
     _humaneval, lambda d: d['prompt'] + d['canonical_solution']),
 }
 
-# %% ../nbs/12_benchmarks.ipynb #a465d795
+# %% ../nbs/12_benchmarks.ipynb #deb3e8bb
 def read_benchmark(
     name:str, # one of `BENCHMARKS`
     folder:str|os.PathLike, # holds a folder for each benchmark
@@ -205,7 +205,7 @@ def benchmark(
     if name not in BENCHMARKS: raise ConfigError(f'unknown benchmark {name!r}; they are {", ".join(BENCHMARKS)}')
     return BENCHMARKS[name]
 
-# %% ../nbs/12_benchmarks.ipynb #47924389
+# %% ../nbs/12_benchmarks.ipynb #c1a2121c
 FEWSHOT_SEED = 1234 # the harness's own default for the draw of the few-shot examples
 
 def _harness() -> Path:
@@ -230,7 +230,7 @@ def _recipe(file:str) -> dict:
     if callable(d.get('process_docs')): d['process_docs'] = _once(d['process_docs'])
     return {k: v for k, v in d.items() if k not in ('tag', 'group', 'task_list')}
 
-# %% ../nbs/12_benchmarks.ipynb #c28192c1
+# %% ../nbs/12_benchmarks.ipynb #f34f0d4c
 def _built(cfg:dict, table:dict|None, shots:int) -> 'lm_eval.api.task.Task':
     "A task of the harness, on these documents or on those of the hub"
     import datasets
@@ -243,7 +243,7 @@ def _built(cfg:dict, table:dict|None, shots:int) -> 'lm_eval.api.task.Task':
     task.set_fewshot_seed(seed=FEWSHOT_SEED)
     return task
 
-# %% ../nbs/12_benchmarks.ipynb #59db83b2
+# %% ../nbs/12_benchmarks.ipynb #a7db2a40
 STOPS = '\nclass', '\ndef', '\n#', '\nif', '\nprint' # where a function is over (Chen et al., 2021)
 
 def _code(reply:str, name:str) -> str:
@@ -264,7 +264,7 @@ def program(
     before = doc['prompt'][:doc['prompt'].rfind(f'def {doc["entry_point"]}')] if whole else doc['prompt']   # imports and helpers stand before the function
     return f'{before}{code}\n{doc["test"]}\ncheck({doc["entry_point"]})\n'
 
-# %% ../nbs/12_benchmarks.ipynb #89d48922
+# %% ../nbs/12_benchmarks.ipynb #48846154
 def _code_task(table:dict|None, temperature:float, n:int, judge:Callable, chat:bool, max_tokens:int):
     "HumanEval at one temperature, `n` replies a problem"
     from psi.metrics import pass_at_k
@@ -278,7 +278,7 @@ def _code_task(table:dict|None, temperature:float, n:int, judge:Callable, chat:b
         generation_kwargs=dict(until=[] if chat else [*STOPS], max_gen_toks=max_tokens, **(dict(do_sample=True, temperature=temperature, top_p=.95, top_k=0) if temperature else dict(do_sample=False))),
         metric_list=[dict(metric=f'pass@{k}', aggregation='mean', higher_is_better=True) for k in (1, 10) if k <= n], metadata=dict(version=1.)), table, 0)
 
-# %% ../nbs/12_benchmarks.ipynb #48e49112
+# %% ../nbs/12_benchmarks.ipynb #8a68f9ab
 @contextmanager
 def _hub():
     "With the hub where it can be reached; else with what was loaded before, and no waiting for a network that is not there"
@@ -293,7 +293,7 @@ def _mmlu_recipes() -> list[str]:
     "The harness's task files of the 57 subjects, by name"
     return sorted(f'mmlu/default/{f.name}' for f in (_harness()/'mmlu'/'default').glob('mmlu_*.yaml'))
 
-# %% ../nbs/12_benchmarks.ipynb #09b35c85
+# %% ../nbs/12_benchmarks.ipynb #54edddbc
 def tasks(
     name:str, # one of `BENCHMARKS`
     documents:Documents|None=None, # from `read_benchmark`; None loads them from the hub
@@ -316,7 +316,7 @@ def tasks(
     if not built: raise DataError(f'{name}: none of its files is of a subject that the harness knows; fetch {b.needs} again')
     return {t.config.task: t for t in built}
 
-# %% ../nbs/12_benchmarks.ipynb #1b86d444
+# %% ../nbs/12_benchmarks.ipynb #1a218502
 def draw(
     sizes:dict[str, int], # subset -> number of its documents
     limit:int|None, # documents to draw from all of them together; None takes all
