@@ -330,7 +330,7 @@ class _Work:
         whole = [ids[-1] for (ids, _), n in zip(self.lessons.tokens, self.lessons.lengths) if n < recipe.max_length]
         self.end = Counter(whole).most_common(1)[0][0] if whole else self.tokenizer.eos_token_id
         self.options, self.state = _options(recipe, self.out, len(self.steps), self.devices, self.device, self.bf16), PartialState(cpu=self.device == 'cpu')
-        if self.options.n_gpu > 1: self.options._n_gpu = 1; self.said(f'one of this machine\'s devices is used; `accelerate launch --num_processes N -m psi.cli train ...` uses more')
+        if self.options.n_gpu > 1: self.options._n_gpu = 1; self.said('one of the devices of this machine is used; `accelerate launch --num_processes N $(which psi) train ...` uses more')
         base_sum = _base_sum(self.base)
         self.record = dict(name=self.out.absolute().name, settings=_settings(recipe, about, base_sum, self.lessons.template, self.bf16), recipe=asdict(recipe), data=about, base=dict(name=str(model), sha256=base_sum),
             lessons=dict(used=len(self.lessons), truncated=self.lessons.truncated, dropped=Counter(d.reason for d in self.lessons.dropped), tokens=sum(self.lessons.lengths), graded=self.lessons.graded),
