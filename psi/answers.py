@@ -51,9 +51,8 @@ def _system_first(turns:Sequence[dict]) -> list[dict]:
 
 def _templated(lm, turns:Sequence[dict], open_answer:bool) -> str:
     "Turns as the model's chat template writes them, nothing left out"
-    text = ''
     try: text = lm.apply_chat_template(list(turns), open_answer)
-    except Exception as e: why = _first_line(e)
+    except Exception: text = ''   # it may be the system turn; without one, the template has its say below
     if text and all(t['content'].strip() in text for t in turns): return text
     try: return lm.apply_chat_template(_system_first(turns), open_answer)
     except Exception as e: raise EngineError(f"the model's chat template cannot be used ({_first_line(e)[:120]}); use template 'none'") from None
