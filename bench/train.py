@@ -1,6 +1,6 @@
 """What psi.train costs beside a bare loop: the same model, lessons, batches, autocast, AdamW, clipping. In one run, alternating, a process each.
 
-    python bench/train.py                              gemma3-270m-base in bfloat16 on all cores, 3 x (3 + 1) steps of 16 instances; about ten minutes, 6 GB
+    python bench/train.py                              gemma3-270m-base in bfloat16 on all cores, 3 x (3 + 1) steps of 16 instances; about ten minutes, 14 GB
     python bench/train.py --model smollm2-135m-instruct --steps 2 --repeat 1
     python bench/train.py --ways psi bare trl          also psi with trl's own loss in place of its head for processors
 
@@ -18,6 +18,7 @@ def lessons(a):
     recipe = Recipe(epochs=1., batch=a.batch, per_device=8, max_length=a.max_length, precision=a.precision, template='alpaca')
     tokenizer = load_tokenizer(a.model)
     instances = (read_instances(a.data) if a.data else packaged_seeds())[:a.batch*(a.steps + 1)]
+    if len(instances) < a.batch*(a.steps + 1): sys.exit(f'{len(instances)} instances are too few for {a.steps} + 1 steps of {a.batch}; give more by --data')
     found = make_lessons(instances, tokenizer, recipe)
     return instances, tokenizer, recipe, found, lesson_order(found.lengths, recipe)
 
@@ -27,15 +28,17 @@ def bare(a):
     import torch
     from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
     from psi.base import base_folder
+    from psi.recipe import split_batch
     _, tokenizer, recipe, found, steps = lessons(a)
     model = AutoModelForCausalLM.from_pretrained(base_folder(a.model), dtype=torch.float32).train()
     opt = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0., fused=True)
+    each = split_batch(recipe)[0]
     rate, times, counts = get_cosine_schedule_with_warmup(opt, 1, len(steps)), [], []
     for step in steps:
         start = time.perf_counter()
         graded = sum(len(found.tokens[i][0]) - found.tokens[i][1] for i in step if i < len(found))
-        for k in range(0, len(step), 8):
-            rows = [found.tokens[i] for i in step[k:k + 8] if i < len(found)]
+        for k in range(0, len(step), each):
+            rows = [found.tokens[i] for i in step[k:k + each] if i < len(found)]
             if not rows: continue
             n = max(len(ids) for ids, _ in rows)
             ids = torch.tensor([r + [tokenizer.pad_token_id]*(n - len(r)) for r, _ in rows])

@@ -6,7 +6,7 @@
 __all__ = ['quiet', 'practice_model', 'base_folder', 'load_tokenizer', 'has_chat_template', 'best_device', 'best_dtype',
            'load_model']
 
-# %% ../nbs/11_base.ipynb #73ba9ae7
+# %% ../nbs/11_base.ipynb #6f05ab76
 import json, os, re, shutil, sys, warnings
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from pathlib import Path
 from .core import ConfigError, EngineError, packaged_seeds
 from .local import WEIGHTS, fetch, models_dir, sha256
 
-# %% ../nbs/11_base.ipynb #c9ab954e
+# %% ../nbs/11_base.ipynb #ee9f21c2
 @contextmanager
 def quiet():
     "transformers and its friends without bars, hints and warnings; errors are still raised"
@@ -30,7 +30,7 @@ def quiet():
         if bars: logging.enable_progress_bar()
         if hub: enable_progress_bars()
 
-# %% ../nbs/11_base.ipynb #c12eb5f1
+# %% ../nbs/11_base.ipynb #1bfe3a70
 def practice_model(
     folder:str|os.PathLike, # a new folder
     seed:int=0, # of its weights
@@ -52,13 +52,13 @@ def practice_model(
         PreTrainedTokenizerFast(tokenizer_object=core, bos_token='<s>', eos_token='</s>', pad_token='</s>').save_pretrained(folder)
     return Path(folder)
 
-# %% ../nbs/11_base.ipynb #cb4f422d
+# %% ../nbs/11_base.ipynb #1c264f69
 def _first_line(e:Exception) -> str: return (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
 
 def _is_gguf(path:Path) -> bool:
     with open(path, 'rb') as f: return f.read(4) == b'GGUF'
 
-# %% ../nbs/11_base.ipynb #45c00fe6
+# %% ../nbs/11_base.ipynb #b2dec12c
 _digits = 'smollm', 'starcoder', 'refact', 'command-r', 'codeshell', 'exaone', 'minerva-7b' # llama.cpp's names of tokenizers that do
 
 def _digits_apart(tokenizer, gguf:Path):
@@ -69,7 +69,7 @@ def _digits_apart(tokenizer, gguf:Path):
     if kind and kind.contents() in _digits: tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
     return tokenizer
 
-# %% ../nbs/11_base.ipynb #3d2c9d04
+# %% ../nbs/11_base.ipynb #a21319a3
 def _unpack_to(gguf:Path, folder:Path, total:str):
     "Everything that a GGUF holds, as a transformers folder"
     import torch
@@ -85,7 +85,7 @@ def _unpack_to(gguf:Path, folder:Path, total:str):
     model.save_pretrained(folder); tokenizer.save_pretrained(folder)
     (folder/'psi.json').write_text(json.dumps({'file': gguf.name, 'sha256': total, 'dtype': 'bfloat16'}))
 
-# %% ../nbs/11_base.ipynb #1e3ded38
+# %% ../nbs/11_base.ipynb #1f41f0d5
 def _durable(folder:Path):
     "All files of a folder, for everyone to read, on the disk and not on the way to it"
     from psi.core import _umask
@@ -94,7 +94,7 @@ def _durable(folder:Path):
         os.chmod(p, 0o666 & ~_umask)
         with open(p, 'rb') as f: os.fsync(f.fileno())
 
-# %% ../nbs/11_base.ipynb #e16692a7
+# %% ../nbs/11_base.ipynb #5cbe53c3
 def _unpacked(gguf:Path, total:str, said:Callable[[str], None]) -> Path:
     "The folder of a GGUF; made now, where it has not been made before"
     from filelock import FileLock
@@ -115,7 +115,9 @@ def _unpacked(gguf:Path, total:str, said:Callable[[str], None]) -> Path:
     finally: shutil.rmtree(part, ignore_errors=True)
     return folder
 
-# %% ../nbs/11_base.ipynb #ae8c4555
+# %% ../nbs/11_base.ipynb #403981c5
+_WORDS = 'tokenizer.json', 'tokenizer.model', 'vocab.json', 'vocab.txt', 'spiece.model', 'tekken.json' # one of them a tokenizer has
+
 def _checked(folder:Path) -> Path:
     "`folder`, or an error where it is not a model's"
     if (folder/'config.json').is_file(): return folder
@@ -123,14 +125,19 @@ def _checked(folder:Path) -> Path:
     near = [p.parent.name for p in sorted(folder.glob('*/config.json'))] + [p.name for p in sorted(folder.glob('*.gguf'))]
     raise ConfigError(f'{folder}: is not a model (no config.json)' + (f'; did you mean {folder/near[0]}?' if near else '; give a folder with config.json, weights and tokenizer'))
 
-# %% ../nbs/11_base.ipynb #8bd28213
+# %% ../nbs/11_base.ipynb #2871e6ed
+def _whole(folder:Path) -> Path:
+    "`folder`, or `ConfigError` where other programs have fetched a part of the model alone"
+    if any(folder.glob('*.safetensors')) | any(folder.glob('*.bin')) and any((folder/f).is_file() for f in _WORDS): return folder
+    raise ConfigError(f'{folder}: not all of it is here')
+
 def _hub_folder(name:str, said:Callable[[str], None]) -> Path:
     "The folder in which the hub's client keeps this model"
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
     repo, _, revision = name.partition('@')
     ask = dict(repo_id=repo, revision=revision or None, allow_patterns=['*.json', '*.safetensors', '*.jinja', '*.txt', '*.model', '*.bin'], ignore_patterns=['*/*', 'training_args.bin'])
-    try: return _checked(Path(snapshot_download(**ask, local_files_only=True)))
+    try: return _whole(_checked(Path(snapshot_download(**ask, local_files_only=True))))
     except (LocalEntryNotFoundError, ConfigError): said(f'{name}: asking the hub')
     except Exception as e: raise ConfigError(f'{name}: not a name on the hub ({_first_line(e)})') from None
     try: return _checked(Path(snapshot_download(**ask)))
@@ -138,7 +145,7 @@ def _hub_folder(name:str, said:Callable[[str], None]) -> Path:
     except ConfigError: raise
     except Exception as e: raise EngineError(f'{name}: the hub does not give it ({_first_line(e)}); check the name, and HF_TOKEN where it needs one') from None
 
-# %% ../nbs/11_base.ipynb #7dc4aea9
+# %% ../nbs/11_base.ipynb #fba55c20
 def _bases() -> list[str]: return [k for k, w in WEIGHTS.items() if not w.is_folder]
 
 def _unknown_base(name:str) -> ConfigError:
@@ -146,7 +153,7 @@ def _unknown_base(name:str) -> ConfigError:
     near = get_close_matches(name, _bases(), 1)
     return ConfigError(f'{name}: no such model, file or folder' + (f'; did you mean {near[0]}?' if near else f'; give a folder, a .gguf file, owner/name on the hub, or one of {", ".join(_bases())}'))
 
-# %% ../nbs/11_base.ipynb #703c3e2e
+# %% ../nbs/11_base.ipynb #a58d171a
 def base_folder(
     name:str|os.PathLike, # a folder, a .gguf file, one of `psi.local.WEIGHTS`, or owner/name on the hub
     said:Callable[[str], None]=lambda line: print(line, file=sys.stderr), # is told what takes time
@@ -162,7 +169,7 @@ def base_folder(
     if re.fullmatch(r'[\w.-]+/[\w.-]+(@[\w./-]+)?', name) and not name.startswith('.') and not name.endswith('.gguf'): return _hub_folder(name, said)
     raise _unknown_base(name)
 
-# %% ../nbs/11_base.ipynb #6d879838
+# %% ../nbs/11_base.ipynb #390579c1
 def load_tokenizer(
     name:str|os.PathLike, # what `base_folder` takes
     said:Callable[[str], None]=lambda line: print(line, file=sys.stderr),
@@ -170,7 +177,7 @@ def load_tokenizer(
     "The tokenizer of a base model"
     from transformers import AutoTokenizer
     folder = base_folder(name, said)
-    if not any((folder/f).is_file() for f in ('tokenizer.json', 'tokenizer.model', 'vocab.json', 'vocab.txt', 'spiece.model', 'tekken.json')):
+    if not any((folder/f).is_file() for f in _WORDS):
         raise ConfigError(f"{folder}: no tokenizer; copy tokenizer.json and tokenizer_config.json of the model that it was made from into it")
     try:
         with quiet(): tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -179,7 +186,7 @@ def load_tokenizer(
     if tokenizer.pad_token_id is None: tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
-# %% ../nbs/11_base.ipynb #fce91c04
+# %% ../nbs/11_base.ipynb #d73a2485
 def has_chat_template(
     tokenizer, # what `load_tokenizer` gave, or what `base_folder` takes
 ) -> bool:
@@ -187,14 +194,14 @@ def has_chat_template(
     if isinstance(tokenizer, (str, os.PathLike)): tokenizer = load_tokenizer(tokenizer)
     return bool(getattr(tokenizer, 'chat_template', None))
 
-# %% ../nbs/11_base.ipynb #7fa28aa9
+# %% ../nbs/11_base.ipynb #536a86eb
 def _is_bf16_fast() -> bool:
     "Has this processor instructions for bfloat16?"
     import torch
     has = getattr(torch.cpu, 'get_capabilities', dict)()
     return any(has.get(k) for k in ('avx512_bf16', 'amx_bf16', 'amx_tile', 'bf16')) or bool(getattr(torch.cpu, '_is_avx512_bf16_supported', bool)())
 
-# %% ../nbs/11_base.ipynb #20fe8b11
+# %% ../nbs/11_base.ipynb #acde5cd2
 def best_device() -> str: # 'cuda' or 'cpu'
     "Where to compute"
     import torch
@@ -209,7 +216,7 @@ def best_dtype(
     fast = torch.cuda.is_bf16_supported(including_emulation=False) if kind == 'cuda' and torch.cuda.is_available() else kind == 'cpu' and _is_bf16_fast()
     return torch.bfloat16 if fast else torch.float32
 
-# %% ../nbs/11_base.ipynb #de125f60
+# %% ../nbs/11_base.ipynb #4755d130
 def load_model(
     name:str|os.PathLike, # what `base_folder` takes
     dtype=None,  # of `torch`; None for `best_dtype(device)`

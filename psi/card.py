@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_log', 'loss_curve', 'model_card', 'Training']
 
-# %% ../nbs/11_card.ipynb #c74cd550
+# %% ../nbs/11_card.ipynb #dbd2f6f1
 import json, os
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from .core import DataError
 
-# %% ../nbs/11_card.ipynb #f1f3e0b3
+# %% ../nbs/11_card.ipynb #1be3266a
 def read_log(
     path:str|os.PathLike, # log.jsonl
 ) -> list[dict]: # a record of each step: step, epoch, loss, lr, grad_norm, tokens and seconds so far
@@ -24,7 +24,7 @@ def read_log(
         except ValueError: break
     return out
 
-# %% ../nbs/11_card.ipynb #958def5c
+# %% ../nbs/11_card.ipynb #987a6540
 def loss_curve(
     log:list[dict], # what `read_log` gave
 ): # a matplotlib `Figure`
@@ -40,7 +40,7 @@ def loss_curve(
     rate.ticklabel_format(axis='y', style='sci', scilimits=(0, 0))
     return fig
 
-# %% ../nbs/11_card.ipynb #180c3fe7
+# %% ../nbs/11_card.ipynb #e1fcba39
 def model_card(
     r:dict, # train.json
 ) -> str: # Markdown
@@ -50,6 +50,8 @@ def model_card(
     principles = ''.join(f'\n- {p}' for p in d.get('principles', ()))
     base, file = b['name'] if not os.path.exists(b['name']) else Path(b['name']).name, Path(d.get('file', 'a list of instances')).name   # a card is for others: no path of this machine
     way = f"LoRA of rank {s['lora']}, merged; the adapter alone is in `adapter/`" if s['lora'] else 'all weights'
+    kept = f"the base model's weights kept in {s['precision']}, the adapter's in fp32" if s['lora'] else 'weights kept in fp32'
+    o, more = r['options'], ''.join(f', {k} = {v}' for k, v in r['recipe']['more'].items())
     return f"""---
 base_model: {base if '/' in base else 'unknown'}
 library_name: transformers
@@ -73,7 +75,7 @@ Trained with psi on instruction data. What it can do has not been measured here,
 {f'{chr(10)}Written under these principles:{chr(10)}{principles}{chr(10)}' if principles else ''}
 ## Training
 
-{way}; template {s['template']}; loss on the response alone. AdamW, learning rate {s['lr']:g} ({s['schedule']}, warm-up {s['warmup']:g}), {s['epochs']:g} epochs, {s['batch']} instances a step, weight decay {s['weight_decay']:g}, gradients clipped at {s['clip']:g}, seed {s['seed']}, computed in {s['precision']}, weights kept in fp32 and saved in {c['dtype']}.
+{way}; template {s['template']}; loss on the response alone. {'AdamW' if 'adamw' in o['optim'] else o['optim']}, learning rate {s['lr']:g} ({s['schedule']}, {o['warmup_steps']:g} steps of warm-up), {s['epochs']:g} epoch{'s' * (s['epochs'] != 1)}, {s['batch']} instances a step, weight decay {s['weight_decay']:g}, gradients clipped at {s['clip']:g}, seed {s['seed']}, computed in {s['precision']}, {kept}, saved in {c['dtype']}{more}.
 
 | steps | tokens | seconds | first loss | last loss |
 |--:|--:|--:|--:|--:|
@@ -86,7 +88,7 @@ Carbon: {r['carbon']}.
 Every step is in `log.jsonl`, every setting in `train.json`.
 """
 
-# %% ../nbs/11_card.ipynb #8042f057
+# %% ../nbs/11_card.ipynb #90122522
 @dataclass(frozen=True)
 class Training:
     "A training and what came out of it"
@@ -104,7 +106,7 @@ class Training:
     @property
     def done(self) -> bool: return 'result' in self.record
 
-# %% ../nbs/11_card.ipynb #2ffda31f
+# %% ../nbs/11_card.ipynb #c1e26b5d
 @patch
 def _repr_markdown_(self:Training) -> str:
     r, log = self.record, self.log

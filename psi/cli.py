@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['app', 'init', 'run', 'show', 'audit', 'generate', 'train', 'evaluate', 'fetch', 'serve', 'main']
 
-# %% ../nbs/15_cli.ipynb #20d2671e
+# %% ../nbs/15_cli.ipynb #e2f4694b
 import os, sys
 from typing import Annotated
 import typer
 from .core import PsiError
 
-# %% ../nbs/15_cli.ipynb #a999e06b
+# %% ../nbs/15_cli.ipynb #5ca6004e
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help='Principle-based self-instruct: from a few seeds to an instruction dataset.')
 
-# %% ../nbs/15_cli.ipynb #59ebe9bf
+# %% ../nbs/15_cli.ipynb #14ab2da1
 def _show(markdown:str):
     "Print Markdown: drawn in a terminal, as it is in a pipe"
     if not sys.stdout.isatty(): print(markdown); return
@@ -22,7 +22,7 @@ def _show(markdown:str):
     from rich.markdown import Markdown
     Console().print(Markdown(markdown))
 
-# %% ../nbs/15_cli.ipynb #b0de99bf
+# %% ../nbs/15_cli.ipynb #106bad8c
 @app.command()
 def init(
     path:Annotated[str, typer.Argument(help='the file to write')]='psi.toml', # the file to write
@@ -37,7 +37,7 @@ def init(
     write_text(path, text)
     print(f'wrote {path}; next: psi run {path}')
 
-# %% ../nbs/15_cli.ipynb #63bffed2
+# %% ../nbs/15_cli.ipynb #2ccc2a2c
 @app.command()
 def run(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -56,7 +56,7 @@ def run(
     if r.instances: _show(waterfall_table(r.waterfall()))
     print(f'{r.folder}: next: psi show {r.folder}')
 
-# %% ../nbs/15_cli.ipynb #a3f9122f
+# %% ../nbs/15_cli.ipynb #1d28eab3
 @app.command()
 def show(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -79,7 +79,7 @@ def _scores(folder) -> str:
     try: return read_evaluation(folder)._repr_markdown_()
     except DataError as e: return str(e)
 
-# %% ../nbs/15_cli.ipynb #0a4f2bc2
+# %% ../nbs/15_cli.ipynb #a06dda84
 def _trace(r, id:str) -> str:
     "Both walks from a record, as Markdown"
     def line(x):
@@ -90,7 +90,7 @@ def _trace(r, id:str) -> str:
     pieces = ['**with private knowledge** (' + str(len(seen)) + ')', '\n'.join(f'- `{k}` {place or "(not found any more)"}' for k, place in list(r.places(seen).items())[:20])] if seen else []
     return '\n\n'.join(['**the record**', '\n'.join(map(line, r._all[id])), f'**made from** ({len(up)})', '\n'.join(map(line, up[:60])) or '-', *pieces, f'**used for** ({len(down)})', '\n'.join(map(line, down[:20])) or '-'])
 
-# %% ../nbs/15_cli.ipynb #49f032d0
+# %% ../nbs/15_cli.ipynb #0171a043
 @app.command()
 def audit(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -106,14 +106,14 @@ def audit(
     if data: _show(_surfaced(surfaced, len(r.instances)))
     if surfaced or not found.clean: raise typer.Exit(1)
 
-# %% ../nbs/15_cli.ipynb #a9c90a42
+# %% ../nbs/15_cli.ipynb #a58deace
 def _surfaced(found:list, n:int, most:int=10) -> str:
     "Where private knowledge surfaces in a dataset, as Markdown"
     head = f'**{len(found)} of {n} instances** repeat private knowledge' + (':' if found else '')
     row = lambda s: f'| `{s.id}` | {s.words} | {s.text[:160].replace("|", " ")}{"..." * (len(s.text) > 160)} |'
     return '\n'.join([head, '', '| instance | words in a row | which |', '|---|--:|:--|', *map(row, found[:most])]) if found else head
 
-# %% ../nbs/15_cli.ipynb #f56961b2
+# %% ../nbs/15_cli.ipynb #eef98210
 @app.command()
 def generate(
     source:Annotated[str, typer.Argument(help='a config file, or the folder of a run')]='psi.toml', # a config file or a run folder
@@ -123,8 +123,9 @@ def generate(
 ):
     "Generate the dataset, and write it in the formats of other programs."
     from pathlib import Path
-    wanted = [_format(t) for t in to or ()]   # a mistake in them is told before hours of work
     from psi.core import ConfigError
+    wanted = [_format(t) for t in to or ()]   # a mistake in them is told before hours of work
+    if Path(source).is_dir() and not wanted: raise ConfigError("--to is missing: 'alpaca' or 'chat'")
     from psi.pipeline import Run
     if Path(source).is_dir() and set: raise ConfigError('--set goes with a config file; a run keeps the settings it has')
     if not Path(source).is_dir(): run(source, 'generate', set, runs)
@@ -132,9 +133,16 @@ def generate(
     r = Run(source if Path(source).is_dir() else Path(runs)/read_config(source, set or ()).name)
     from psi.core import DataError, write_instances
     if not r.instances: raise DataError(f'{r.folder}: has no instances yet; go on with the run first')
+    for chat, file in wanted: _not_ours(r.folder, file)
     for chat, file in wanted: print(f'{write_instances(r.instances, file or r.folder/("chat.jsonl" if chat else "alpaca.json"), chat, bare=True)}: {len(r.instances)} instances')
 
-# %% ../nbs/15_cli.ipynb #2b889c58
+# %% ../nbs/15_cli.ipynb #d736d701
+def _not_ours(folder, file:str):
+    "`ConfigError` where a file to be written is there already as a part of the run"
+    from pathlib import Path
+    from psi.core import ConfigError
+    if file and (p := Path(file)).exists() and p.resolve().parent == folder.resolve() and p.name not in ('alpaca.json', 'chat.jsonl'): raise ConfigError(f'--to {file}: is a file of the run; choose another name')
+
 def _format(text:str) -> tuple[bool, str]:
     "A value of --to: is it for chats, and the file, where one is named"
     from psi.core import ConfigError
@@ -144,7 +152,7 @@ def _format(text:str) -> tuple[bool, str]:
     if file and not file.removesuffix('.gz').endswith(ends): raise ConfigError(f'--to {text}: the file should end in {ends}')
     return name == 'chat', file
 
-# %% ../nbs/15_cli.ipynb #ba3861fe
+# %% ../nbs/15_cli.ipynb #30c30894
 @app.command()
 def train(
     data:Annotated[str, typer.Argument(help='the folder of a run, or a file of instances')], # D_t
@@ -160,15 +168,16 @@ def train(
     from psi.recipe import make_recipe
     from psi.train import train as train_model
     if not out and not (Path(data)/'psi.toml').exists(): raise ConfigError('--out is missing: where should the trained model go?')
-    named, out = bool(out), out or str(Path(data)/'model')
+    named, out, first = bool(out), out or str(Path(data)/'model'), os.environ.get('RANK', '0') == '0'
     try: done = train_model(data, model, out, make_recipe(**_values(set or ())), device=device or None, keep_checkpoints=keep_checkpoints)
     except KeyboardInterrupt:
-        print(f'\npsi: stopped; the last checkpoint is kept in {out}; the same command goes on', file=sys.stderr)
+        if first: print('\npsi: stopped; the same command goes on', file=sys.stderr)
         raise typer.Exit(130)
+    if not first: return   # of several processes one speaks
     _show(done._repr_markdown_())
     print(f'{out}: next: psi evaluate {out if named else data}')
 
-# %% ../nbs/15_cli.ipynb #839ce867
+# %% ../nbs/15_cli.ipynb #a84f6dd3
 def _values(sets:list[str]) -> dict:
     "KEY=VALUE pairs as a dict; a value is read as TOML, or taken as text"
     from psi.config import put_setting
@@ -176,7 +185,7 @@ def _values(sets:list[str]) -> dict:
     for s in sets: put_setting(d, s)
     return d
 
-# %% ../nbs/15_cli.ipynb #caac9e34
+# %% ../nbs/15_cli.ipynb #af09caba
 @app.command()
 def evaluate(
     model:Annotated[str, typer.Argument(help='the folder of a run with a trained model, a transformers folder, owner/name on the hub, a GGUF file, or a name at an address')]='', # what to measure
@@ -212,7 +221,7 @@ def evaluate(
     _show(e._repr_markdown_())
     if all(s.why for s in e.scores.values()): raise typer.Exit(1)
 
-# %% ../nbs/15_cli.ipynb #f5719b95
+# %% ../nbs/15_cli.ipynb #eb0617f5
 def _check_data(source:str, data:str):
     "Are the benchmarks in the training data?"
     from pathlib import Path
@@ -222,7 +231,7 @@ def _check_data(source:str, data:str):
     folder = Path(source)
     _show(check_data(read_instances(folder/'instances.jsonl' if (folder/'psi.toml').exists() else source), data)._repr_markdown_())
 
-# %% ../nbs/15_cli.ipynb #90e7a6ea
+# %% ../nbs/15_cli.ipynb #1ba865c9
 @app.command()
 def fetch(
     names:Annotated[list[str]|None, typer.Argument(help='names of models; none lists them')]=None, # names of models; none lists them
@@ -232,7 +241,7 @@ def fetch(
     for name in names or (): print(fetch_weights(name))
     if not names: print('\n'.join(f'{k:30}{w.note}' for k, w in WEIGHTS.items()))
 
-# %% ../nbs/15_cli.ipynb #70452cf3
+# %% ../nbs/15_cli.ipynb #fd0c2265
 @app.command()
 def serve(
     name:Annotated[str, typer.Argument(help='a name that `psi fetch` knows, or a GGUF file')], # which model
@@ -247,7 +256,7 @@ def serve(
         try: engine.wait()
         except KeyboardInterrupt: print('stopped')
 
-# %% ../nbs/15_cli.ipynb #adc760b4
+# %% ../nbs/15_cli.ipynb #5d8756d0
 def main():
     "The `psi` command"
     try: app()

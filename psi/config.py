@@ -6,7 +6,7 @@
 __all__ = ['SCALES', 'ModelConfig', 'ExpandConfig', 'ReflectConfig', 'ClusterConfig', 'GenerateConfig', 'KnowledgeConfig',
            'BoundaryConfig', 'Config', 'put_setting', 'read_config', 'to_toml', 'config_template']
 
-# %% ../nbs/13_config.ipynb #0dafb514
+# %% ../nbs/13_config.ipynb #e86ccab0
 import json, os, re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -18,11 +18,11 @@ from .core import ConfigError
 try: import tomllib
 except ImportError: import tomli as tomllib   # Python 3.10
 
-# %% ../nbs/13_config.ipynb #da155a3c
+# %% ../nbs/13_config.ipynb #d5f62ffc
 class _Table(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True)
 
-# %% ../nbs/13_config.ipynb #796cdcf4
+# %% ../nbs/13_config.ipynb #be068356
 class ModelConfig(_Table):
     "A model: which, where, how it is asked"
     model:str = Field('qwen2.5-coder-0.5b-instruct', description='a name that `psi fetch` knows, a path to a GGUF file, or the name at base_url')
@@ -41,7 +41,7 @@ class ModelConfig(_Table):
     longer:int = Field(0, ge=0, description='how often a reply that was cut off is asked for again, with twice the max_tokens')
     sampling:dict = Field(default_factory=dict, description='sent with each request: temperature, top_p, max_tokens, ...')
 
-# %% ../nbs/13_config.ipynb #fb6d5453
+# %% ../nbs/13_config.ipynb #537295bd
 class ExpandConfig(_Table):
     "D_seed -> D_initial (Eq. 1)"
     n:int = Field(200, ge=1, description='size of D_initial: more than the seeds, at least reflect.T x reflect.size')
@@ -54,7 +54,7 @@ class ReflectConfig(_Table):
     T:int = Field(10, ge=1, description='number of subsets')
     size:int = Field(10, ge=1, description='instances in each')
 
-# %% ../nbs/13_config.ipynb #91ffba4d
+# %% ../nbs/13_config.ipynb #bc38a610
 class ClusterConfig(_Table):
     "low-level principles -> soft clusters (section 4.1, A.7)"
     embedder:str = Field('all-mpnet-base-v2', description='a sentence-transformers model: a name that `psi fetch` knows, or a folder')
@@ -72,7 +72,7 @@ class GenerateConfig(_Table):
     threshold:float = Field(.7, ge=0, le=1, description='ROUGE-L F1 with anything kept before, above which a candidate is dropped')
     patience:int = Field(20, ge=1, description='requests in a row that may yield nothing')
 
-# %% ../nbs/13_config.ipynb #8b69857d
+# %% ../nbs/13_config.ipynb #434764f2
 class KnowledgeConfig(_Table):
     "private knowledge K, for M_g alone; M_g has to run on this machine, or at an address listed under boundary.trusted"
     source:str = Field('', description='a file (.txt, .md, .jsonl, .csv, ...) or a folder of such; "" for none')
@@ -88,7 +88,7 @@ class KnowledgeConfig(_Table):
         if overlap >= info.data.get('words', overlap + 1): raise ValueError(f'it must be less than words, which is {info.data["words"]}')
         return overlap
 
-# %% ../nbs/13_config.ipynb #b0d4c0f1
+# %% ../nbs/13_config.ipynb #03a366ae
 class BoundaryConfig(_Table):
     "what may not leave for M_L"
     n:int = Field(8, ge=2, description='words in a row of K that may not leave')
@@ -113,7 +113,7 @@ class BoundaryConfig(_Table):
         if model and info.data.get('anonymize') is False: raise ValueError('it is not used with anonymize = false; leave one of the two out')
         return model
 
-# %% ../nbs/13_config.ipynb #cbeccb3d
+# %% ../nbs/13_config.ipynb #0b237593
 class Config(_Table):
     "A whole run"
     name:str = Field('run', pattern=r'^[\w][\w.-]*$', description='the run is kept in runs/NAME')
@@ -128,7 +128,7 @@ class Config(_Table):
     cluster:ClusterConfig = ClusterConfig()
     generate:GenerateConfig = GenerateConfig()
 
-# %% ../nbs/13_config.ipynb #a14ce3ae
+# %% ../nbs/13_config.ipynb #1a00ffe4
 def _line(text:str, loc:Sequence) -> int|None:
     "The line of a TOML file where a setting stands, from 1"
     table = []
@@ -139,14 +139,14 @@ def _line(text:str, loc:Sequence) -> int|None:
             if list(map(str, loc))[:len(here)] == here: return i
         if table and m and table == list(map(str, loc)): return i
 
-# %% ../nbs/13_config.ipynb #22c76db0
+# %% ../nbs/13_config.ipynb #9247d08e
 def _fields_of(loc:Sequence) -> dict:
     "The settings that may stand in the table of a config at `loc`"
     model = Config
     for key in loc: model = getattr(model.model_fields.get(key), 'annotation', None) if isinstance(model, type) and issubclass(model, BaseModel) else None
     return getattr(model, 'model_fields', {})
 
-# %% ../nbs/13_config.ipynb #241b73d6
+# %% ../nbs/13_config.ipynb #3113fc94
 def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
     "The first complaint of pydantic, in one line: the place, the setting, its value, what is allowed"
     x = e.errors()[0]
@@ -158,7 +158,7 @@ def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
     value = 'not what it should be' if key.startswith(('boundary.terms', 'boundary.patterns')) else repr(x['input'])   # these may be secrets
     return ConfigError(f'{where(loc)}: {key} is {value}; {x["msg"][0].lower() + x["msg"][1:]}')
 
-# %% ../nbs/13_config.ipynb #895d42b7
+# %% ../nbs/13_config.ipynb #1310766c
 def put_setting(
     d:dict, # settings; the new one is put in, in its table
     assignment:str, # KEY=VALUE, as after --set
@@ -166,18 +166,19 @@ def put_setting(
     "Apply one KEY=VALUE; the value is read as TOML, or taken as text"
     key, eq, value = assignment.partition('=')
     if not eq or not key.strip(): raise ConfigError(f'--set {assignment}: should be KEY=VALUE, e.g. generate.n=100')
+    value = re.sub(r'^\s*([+-]?)\.(?=\d)', r'\g<1>0.', value)   # .5 is a number to most of us, not to TOML
     try: value = tomllib.loads(f'x = {value}')['x']
     except tomllib.TOMLDecodeError: value = value.strip()   # plain text
     *path, last = key.strip().split('.')
     for k in path: d = d.setdefault(k, {}) if isinstance(d, dict) else {}
     if isinstance(d, dict): d[last] = value
 
-# %% ../nbs/13_config.ipynb #9ae69d3c
+# %% ../nbs/13_config.ipynb #78171be9
 def _deep(base:dict, over:dict) -> dict:
     "`base` with the settings of `over`, table by table"
     return base | {k: _deep(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in over.items()}
 
-# %% ../nbs/13_config.ipynb #0cb6dd70
+# %% ../nbs/13_config.ipynb #ca42444d
 def read_config(
     path:str|os.PathLike|None=None, # a TOML file; None takes the defaults
     sets:Iterable[str]=(), # 'generate.n=100' and the like, applied on top
@@ -200,13 +201,13 @@ def read_config(
     try: return Config(**d)
     except ValidationError as e: raise _explain(e, where) from None
 
-# %% ../nbs/13_config.ipynb #87245296
+# %% ../nbs/13_config.ipynb #8ec132d9
 def _defaults(d:dict) -> dict:
     "The defaults of the tables that a config touches; sampling stands as a whole"
     base = Config().model_dump()
     return {k: {a: b for a, b in base[k].items() if not (a == 'sampling' and 'sampling' in d[k])} for k in d if isinstance(base.get(k), dict) and isinstance(d[k], dict)}
 
-# %% ../nbs/13_config.ipynb #9bd82270
+# %% ../nbs/13_config.ipynb #34007671
 SCALES = { # three sizes of the same method: what differs from the defaults
 'demo':   dict(name='demo', M_L=dict(sampling=dict(temperature=.7, max_tokens=350)), M_g=dict(sampling=dict(temperature=.8, top_p=.95, frequency_penalty=.3, max_tokens=220)),
                expand=dict(n=30, per_request=6), reflect=dict(T=10, size=3), cluster=dict(evidence=0), generate=dict(n=40, per_request=6)),
@@ -215,14 +216,14 @@ SCALES = { # three sizes of the same method: what differs from the defaults
                M_g=dict(model='HuggingFaceH4/zephyr-7b-beta', base_url='http://localhost:8000/v1', concurrency=64, sampling=dict(temperature=.8, top_p=.95, max_tokens=2500))),
 }
 
-# %% ../nbs/13_config.ipynb #f93d28df
+# %% ../nbs/13_config.ipynb #a124f7de
 def _toml(v) -> str:
     "A value as TOML"
     if isinstance(v, dict): return '{' + ', '.join(f'{k} = {_toml(w)}' for k, w in v.items()) + '}'
     if isinstance(v, list): return f'[{", ".join(map(_toml, v))}]'
     return json.dumps(v, ensure_ascii=False) if isinstance(v, str | bool) else str(v)
 
-# %% ../nbs/13_config.ipynb #1766100c
+# %% ../nbs/13_config.ipynb #bc807bb8
 def to_toml(
     config:Config, # any
     comments:bool=False, # with what each setting means
@@ -237,7 +238,7 @@ def to_toml(
         out += ['', f'[{k}]' + (f'  # {about}' if comments else ''), *(line(a, getattr(table, a), b) for a, b in type(table).model_fields.items())]
     return '\n'.join(out) + '\n'
 
-# %% ../nbs/13_config.ipynb #59645289
+# %% ../nbs/13_config.ipynb #f7a27b5c
 def config_template(
     scale:str='laptop', # one of `SCALES`
 ) -> str: # TOML with comments

@@ -6,7 +6,7 @@
 __all__ = ['ALPACA', 'Recipe', 'make_recipe', 'split_batch', 'alpaca_prompt', 'chat_turns', 'as_chat_template', 'template_of',
            'Lessons', 'make_lessons', 'lesson_order']
 
-# %% ../nbs/11_recipe.ipynb #5346f277
+# %% ../nbs/11_recipe.ipynb #32266465
 import json, math, random
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from fastcore.basics import patch
 from .core import ConfigError, DataError, Dropped, Instance
 
-# %% ../nbs/11_recipe.ipynb #3c223124
+# %% ../nbs/11_recipe.ipynb #3e182a93
 @dataclass(frozen=True)
 class Recipe:
     "How a model is trained (appendix A.7)"
@@ -32,7 +32,7 @@ class Recipe:
     weight_decay:float=0.
     clip:float=1.        # longest gradient; 0 for any
     seed:int=0           # of the order, and of LoRA's first weights
-    precision:str='auto' # numbers to compute in: 'bf16', 'fp32', or 'auto': bf16 where the device is made for it. Weights are kept in fp32 meanwhile
+    precision:str='auto' # numbers to compute in: 'bf16', 'fp32', or 'auto': bf16 where the device is made for it. Weights that are trained are kept in fp32 meanwhile
     save_dtype:str='auto' # numbers of the result: 'bf16', 'fp32', or 'auto': those computed in
     recompute:bool=False # forget what a layer computed and compute it again on the way back: less memory, a third slower
     lora:int=0           # rank of LoRA's matrices, in all linear layers; 0 trains all weights
@@ -44,7 +44,7 @@ class Recipe:
 
     def __post_init__(self): _check(self)
 
-# %% ../nbs/11_recipe.ipynb #22714961
+# %% ../nbs/11_recipe.ipynb #fca0cac9
 _ranges = dict(epochs=(1e-6, 1e4), lr=(1e-30, math.inf), warmup=(0, 1), batch=(1, 1 << 20), per_device=(1, 1 << 16), max_length=(8, 1 << 24), weight_decay=(0, 10), clip=(0, math.inf),
                seed=(0, (1 << 32) - 1), lora=(0, 4096), lora_alpha=(0, 1e6), lora_dropout=(0, .99), save_every=(0, 1 << 40), keep=(1, 1000))
 _choices = dict(schedule=('cosine', 'linear', 'constant', 'constant_with_warmup'), too_long=('truncate', 'drop'), empty=('error', 'drop'), template=('auto', 'alpaca', 'chat'),
@@ -62,14 +62,14 @@ def _check(r:'Recipe'):
         if k in _named: raise ConfigError(f'{k} is called {_named[k]} here; set that')
         if k in _ours: raise ConfigError(f'{k} is set by psi and cannot be changed; leave it out')
 
-# %% ../nbs/11_recipe.ipynb #a4267cde
+# %% ../nbs/11_recipe.ipynb #f6de6724
 _named = dict(learning_rate='lr', num_train_epochs='epochs', max_steps='epochs', warmup_ratio='warmup', warmup_steps='warmup', lr_scheduler_type='schedule', per_device_train_batch_size='per_device', gradient_accumulation_steps='batch',
               max_grad_norm='clip', data_seed='seed', bf16='precision', fp16='precision', gradient_checkpointing='recompute', save_steps='save_every', save_total_limit='keep')
 _ours = {'output_dir', 'report_to', 'use_cpu', 'save_strategy', 'save_only_model', 'logging_strategy', 'logging_steps', 'logging_nan_inf_filter', 'disable_tqdm', 'dataset_kwargs', 'packing', 'padding_free', 'eval_strategy',
          'completion_only_loss', 'assistant_only_loss', 'push_to_hub', 'resume_from_checkpoint', 'include_num_input_tokens_seen', 'ignore_data_skip', 'train_sampling_strategy', 'model_init_kwargs', 'chat_template_path', 'eos_token',
          'pad_token', 'average_tokens_across_devices', 'label_smoothing_factor', 'loss_type', 'auto_find_batch_size', 'load_best_model_at_end'}
 
-# %% ../nbs/11_recipe.ipynb #b5270660
+# %% ../nbs/11_recipe.ipynb #24254629
 def make_recipe(
     **settings, # fields of `Recipe`, and options of trl's `SFTConfig`
 ) -> Recipe:
@@ -81,25 +81,26 @@ def make_recipe(
         if k in own | trl: continue
         near = get_close_matches(k, sorted(own), 1) or get_close_matches(k, sorted(trl - _ours - _named.keys()), 1)
         raise ConfigError(f'unknown setting {k!r}' + (f'; did you mean {near[0]}?' if near else f'; it is one of {", ".join(f.name for f in fields(Recipe))}, or an option of trl'))
+    if not isinstance(settings.get('more', {}), dict): raise ConfigError(f'more is {settings["more"]!r}; it should be a table of options')
     more = settings.pop('more', {}) | {k: v for k, v in settings.items() if k not in own}
     return Recipe(**{k: v for k, v in settings.items() if k in own}, more=more)
 
-# %% ../nbs/11_recipe.ipynb #86dff369
+# %% ../nbs/11_recipe.ipynb #d6890717
 def split_batch(
     recipe:Recipe,
     devices:int=1, # at work together
 ) -> tuple[int, int]: # instances a device at once; small batches before a step
     "How a batch is divided (appendix A.7: 4 x 8)"
     each, rest = divmod(recipe.batch, devices)
-    if rest: raise ConfigError(f'batch is {recipe.batch}, and {devices} devices cannot share that evenly; set batch to {max(1, each)*devices} or {(each + 1)*devices}')
+    if rest: raise ConfigError(f'batch is {recipe.batch}, and {devices} devices cannot share that evenly; set batch to {" or ".join(str(b*devices) for b in (each, each + 1) if b)}')
     b = next(b for b in range(min(recipe.per_device, each), 0, -1) if each % b == 0)
     return b, each // b
 
-# %% ../nbs/11_recipe.ipynb #86c51369
+# %% ../nbs/11_recipe.ipynb #80944766
 ALPACA = ("Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:",
           "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Response:") # Alpaca's prompt, with an input and without
 
-# %% ../nbs/11_recipe.ipynb #b2bb0fc7
+# %% ../nbs/11_recipe.ipynb #0de9793c
 def alpaca_prompt(
     x:Instance,
 ) -> str: # all that stands before the response
@@ -112,25 +113,30 @@ def chat_turns(
     "An instance as a chat asks it, in the way that `write_instances` writes it"
     return [dict(role='user', content=f'{x.instruction}\n\n{x.input}' if x.input else x.instruction)]
 
-# %% ../nbs/11_recipe.ipynb #c85b0fc4
+# %% ../nbs/11_recipe.ipynb #31636341
 def as_chat_template(
     tokenizer, # of the base model
 ) -> str: # jinja
     "Alpaca's prompt without an input, as a chat template: so servers ask a model as it was taught"
     begin = '{{ bos_token }}' if tokenizer.bos_token and tokenizer('a')['input_ids'][0] == tokenizer.bos_token_id else ''
     before, after = ALPACA[1].split('{instruction}')
-    return (f"{begin}{{% for m in messages %}}{{% if m['role'] == 'assistant' %}}{{{{ m['content'] + eos_token }}}}{{% elif m['role'] == 'user' %}}{{{{ {json.dumps(before)} + m['content'] + {json.dumps(after)} }}}}{{% endif %}}{{% endfor %}}")
+    return (f"{begin}{{% set above = namespace(text='') %}}{{% for m in messages %}}{{% if m['role'] == 'assistant' %}}{{{{ m['content'] + eos_token }}}}"
+            f"{{% elif m['role'] == 'system' %}}{{% set above.text = m['content'] + '\\n\\n' %}}"
+            f"{{% elif m['role'] == 'user' %}}{{{{ {json.dumps(before)} + above.text + m['content'] + {json.dumps(after)} }}}}{{% set above.text = '' %}}{{% endif %}}{{% endfor %}}")
 
-# %% ../nbs/11_recipe.ipynb #b4deb6de
+# %% ../nbs/11_recipe.ipynb #009749c5
 def _chat(tokenizer, x:Instance) -> tuple[str, str]:
     "Prompt and response as the model's chat template writes them"
+    from jinja2 import TemplateError
     turns = chat_turns(x)
-    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    whole = tokenizer.apply_chat_template(turns + [dict(role='assistant', content=x.output)], tokenize=False)
+    try:
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        whole = tokenizer.apply_chat_template(turns + [dict(role='assistant', content=x.output)], tokenize=False)
+    except TemplateError as e: raise ConfigError(f"the model's chat template cannot be used (instance {x.id}: {(str(e).splitlines() or [''])[0][:120]}); set template to 'alpaca'") from None
     if not whole.startswith(prompt) or not whole[len(prompt):].strip(): raise ConfigError(f"the model's chat template does not write an answer after what it asks (instance {x.id}); set template to 'alpaca'")
     return prompt, whole[len(prompt):].rstrip('\n')
 
-# %% ../nbs/11_recipe.ipynb #963c7424
+# %% ../nbs/11_recipe.ipynb #813c350f
 def template_of(
     recipe:Recipe,
     tokenizer, # of the base model
@@ -140,19 +146,19 @@ def template_of(
     if recipe.template == 'chat' and not has: raise ConfigError("template is 'chat', and the tokenizer of this base model has no chat template; set template to 'alpaca'")
     return recipe.template if recipe.template != 'auto' else 'chat' if has else 'alpaca'
 
-# %% ../nbs/11_recipe.ipynb #afa60514
+# %% ../nbs/11_recipe.ipynb #e3b1ed85
 def _tokens(instances:Sequence[Instance], tokenizer, template:str) -> list[tuple[list[int], list[int]]]:
     "Prompt and response of each instance, as tokens"
     if not instances: return []
-    def of(texts, special): return tokenizer(texts, add_special_tokens=special, return_attention_mask=False, truncation=False, verbose=False)['input_ids']
-    if template == 'chat':
-        pairs = [_chat(tokenizer, x) for x in instances]
-        return list(zip(of([p for p, _ in pairs], False), of([r for _, r in pairs], False)))
+    def of(texts, special): return tokenizer(texts, add_special_tokens=special, return_attention_mask=False, truncation=False, verbose=False, split_special_tokens=template == 'alpaca')['input_ids']
     end = tokenizer.eos_token_id
+    if template == 'chat':
+        pairs, marks = [_chat(tokenizer, x) for x in instances], {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
+        return list(zip(of([p for p, _ in pairs], False), [r if r and r[-1] in marks else r + [end] for r in of([r for _, r in pairs], False)]))
     prompts = of([alpaca_prompt(x) for x in instances], True)
     return [(p[:-1] if p[-1] == end else p, r + [end]) for p, r in zip(prompts, of([x.output for x in instances], False))]
 
-# %% ../nbs/11_recipe.ipynb #e1704273
+# %% ../nbs/11_recipe.ipynb #825b8dd3
 @dataclass(frozen=True, repr=False)
 class Lessons:
     "Instances as a training takes them"
@@ -170,7 +176,7 @@ class Lessons:
     @property
     def graded(self) -> int: return sum(len(ids) - n for ids, n in self.tokens)
 
-# %% ../nbs/11_recipe.ipynb #670884c8
+# %% ../nbs/11_recipe.ipynb #096acaa6
 def make_lessons(
     instances:Sequence[Instance], # D_t
     tokenizer, # of the base model
@@ -193,7 +199,7 @@ def make_lessons(
     if not tokens: raise DataError(f'none of the {len(instances)} instances can be trained on ({dropped[0].reason}: {dropped[0].detail})' if dropped else 'there are no instances to train on')
     return Lessons(tokens, ids, dropped, cut, template, full)
 
-# %% ../nbs/11_recipe.ipynb #5471f427
+# %% ../nbs/11_recipe.ipynb #7f5db544
 @patch
 def _repr_markdown_(self:Lessons) -> str:
     counts = Counter(d.reason for d in self.dropped)
@@ -201,7 +207,7 @@ def _repr_markdown_(self:Lessons) -> str:
     rows += [('tokens of an instance, longest', max(self.full, default=0)), ('tokens in all', sum(self.lengths)), ('of them graded', self.graded)]
     return f'template: {self.template}\n\n| | |\n|:--|--:|\n' + '\n'.join(f'| {k} | {n:,} |' for k, n in rows)
 
-# %% ../nbs/11_recipe.ipynb #3bfec92f
+# %% ../nbs/11_recipe.ipynb #773158b1
 @patch
 def plot(self:Lessons, ax=None, max_length:int=0): # a mark is drawn there
     "How long the instances are"
@@ -212,7 +218,7 @@ def plot(self:Lessons, ax=None, max_length:int=0): # a mark is drawn there
     ax.set(xlabel='tokens of an instance', ylabel='instances')
     return ax
 
-# %% ../nbs/11_recipe.ipynb #ec7aae6d
+# %% ../nbs/11_recipe.ipynb #b9626a80
 def lesson_order(
     lengths:Sequence[int], # tokens of each lesson
     recipe:Recipe,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['train']
 
-# %% ../nbs/11_train.ipynb #668d1983
+# %% ../nbs/11_train.ipynb #e135523d
 import hashlib, json, math, os, platform, shutil, sys, time
 from collections import Counter
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from .card import Training, loss_curve, model_card, read_log
 from .core import ConfigError, DataError, EngineError, Instance, Principle, _instances, _rows, read_records, write_records, write_text
 from .lm import progress
 from .local import sha256
-from .recipe import Recipe, as_chat_template, lesson_order, make_lessons, split_batch
+from .recipe import Lessons, Recipe, as_chat_template, lesson_order, make_lessons, split_batch
 
-# %% ../nbs/11_train.ipynb #f6362fd7
+# %% ../nbs/11_train.ipynb #fd974da5
 def _source(data) -> tuple[list[Instance], list[str], dict]:
     "Instances, where each of them stood, and what the card will say of them"
     about = {}
@@ -39,7 +39,7 @@ def _source(data) -> tuple[list[Instance], list[str], dict]:
     content = hashlib.sha256(json.dumps([[x.instruction, x.input, x.output] for x in instances]).encode()).hexdigest()
     return list(instances), list(places) if any(places) else [], about | {'instances': len(instances), 'content': content}
 
-# %% ../nbs/11_train.ipynb #6ac05e30
+# %% ../nbs/11_train.ipynb #effc2aec
 _not_what = {'per_device', 'recompute', 'save_every', 'keep', 'more'}   # these change no weight, or stand there by themselves
 
 def _base_sum(folder:Path) -> str:
@@ -48,27 +48,31 @@ def _base_sum(folder:Path) -> str:
     files = [folder/'config.json', *sorted(p for p in folder.iterdir() if p.suffix in ('.safetensors', '.bin') and p.name != 'training_args.bin')]
     return hashlib.sha256(''.join(sha256(p) for p in files).encode()).hexdigest()
 
-def _settings(recipe:Recipe, data:dict, base:str, template:str, bf16:bool) -> dict:
+def _settings(recipe:Recipe, data:dict, base:str, lessons:Lessons, bf16:bool, saved:str) -> dict:
     "What makes a training this one and no other"
     own = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name not in _not_what}
-    return own | recipe.more | {'template': template, 'precision': 'bf16' if bf16 else 'fp32', 'data': data['content'], 'base': base}
+    words = hashlib.sha256(json.dumps(lessons.tokens).encode()).hexdigest()
+    return own | recipe.more | {'template': lessons.template, 'precision': 'bf16' if bf16 else 'fp32', 'save_dtype': saved, 'lora_alpha': _alpha(recipe), 'data': data['content'], 'base': base, 'words': words}
 
-# %% ../nbs/11_train.ipynb #232de817
+def _alpha(recipe:Recipe) -> float: return recipe.lora and (recipe.lora_alpha or 2.*recipe.lora)
+
+# %% ../nbs/11_train.ipynb #4e55584f
 def _claim(out:Path, want:dict) -> dict:
     "The record in the folder if it is of this training, an empty one if there is none, else an error"
     path = out/'train.json'
     if not path.exists():
         if strange := sorted(p.name for p in out.iterdir() if not p.name.startswith('.')): raise ConfigError(f'{out}: is not a training of psi (it holds {", ".join(strange[:3])}); choose another folder')
         return {}
-    try: have = json.loads(path.read_text())
-    except ValueError as e: raise DataError(f'{path}: not JSON ({e}); choose another folder') from None
-    for k in sorted(want | have['settings']):
+    try: had = (have := json.loads(path.read_text()))['settings'].items()
+    except (ValueError, LookupError, TypeError, AttributeError): raise ConfigError(f'{out}: is not a training of psi (its train.json is something else); choose another folder') from None
+    if not have.get('result') and not _checkpoint(out/'checkpoints'): return {}
+    for k in sorted(want | dict(had)):
         if (a := have['settings'].get(k)) != (b := want.get(k)):
-            what = {'data': 'the data has changed', 'base': 'the base model is another'}.get(k, f'{k} was {a!r}, now it is {b!r}')
+            what = {'data': 'the data has changed', 'base': 'the base model is another', 'words': 'the tokenizer, or what its chat template writes, has changed'}.get(k, f'{k} was {a!r}, now it is {b!r}')
             raise ConfigError(f'{out}: holds another training ({what}); set it back, or choose another folder')
     return have
 
-# %% ../nbs/11_train.ipynb #b6a82077
+# %% ../nbs/11_train.ipynb #f6cab8a2
 _scores = 1 << 26 # at a time: a quarter of a gigabyte
 
 @lru_cache(1)
@@ -100,7 +104,7 @@ def _surprise():
             return dh*up, None if dw is None else dw.mul_(up), None, None
     return Surprise.apply
 
-# %% ../nbs/11_train.ipynb #42dc2611
+# %% ../nbs/11_train.ipynb #17dc1489
 def _lean_head(model) -> bool:
     "Give the model a `graded=` argument that asks for the sum of the graded tokens' surprise; False for a model whose scores are made in another way"
     from types import MethodType
@@ -115,7 +119,7 @@ def _lean_head(model) -> bool:
     model.forward = MethodType(forward, model)
     return True
 
-# %% ../nbs/11_train.ipynb #1fef9152
+# %% ../nbs/11_train.ipynb #4a70714a
 class _Books:
     "psi's part of the trainer; it stands before `SFTTrainer`"
     def begin(self, steps:list[list[int]], lengths:list[int], recipe:Recipe, out:Path, main:bool):
@@ -128,7 +132,7 @@ class _Books:
     def create_model_card(self, *a, **kw): "psi writes its own, at the end"
     def _get_train_sampler(self, dataset=None): return [i for s in self.plan for i in s]
 
-# %% ../nbs/11_train.ipynb #4cf6f450
+# %% ../nbs/11_train.ipynb #2a7c721a
 @patch
 def compute_loss(self:_Books, model, inputs, return_outputs=False, num_items_in_batch=None):
     "The loss of a small batch, as a part of the whole batch's"
@@ -136,7 +140,23 @@ def compute_loss(self:_Books, model, inputs, return_outputs=False, num_items_in_
     total = model(input_ids=inputs['input_ids'], attention_mask=inputs['attention_mask'], graded=inputs['labels'])
     return total/num_items_in_batch.clamp(min=1)*self.accelerator.num_processes   # the devices' gradients are averaged, and shall be added
 
-# %% ../nbs/11_train.ipynb #49fee92d
+# %% ../nbs/11_train.ipynb #74161865
+@patch
+def check_loss(self:_Books, row:dict, base:Path):
+    "`EngineError` where the training's loss is not that of the model's own scores"
+    import torch
+    from torch.nn.functional import cross_entropy
+    ids, labels, was = *(torch.tensor([row[k]], device=self.args.device) for k in ('input_ids', 'labels')), self.model.training
+    n = (labels[:, 1:] != -100).sum()
+    self.model.eval()
+    with torch.no_grad():
+        ours = self.compute_loss(self.model, dict(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels), num_items_in_batch=n)/self.accelerator.num_processes
+        plain = cross_entropy(self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0, :-1].float(), labels[0, 1:])
+    self.model.train(was)
+    getattr(self, '_metrics', {'eval': {}})['eval'].clear()
+    if abs(ours - plain) > .02*plain + .02: raise EngineError(f'{base}: its scores are made in a way that the training does not know (a loss of {ours:.3f} instead of {plain:.3f}); choose another base model')
+
+# %% ../nbs/11_train.ipynb #498220b4
 @patch
 def _diverged(self:_Books, what:str) -> ConfigError:
     last = _checkpoint(self.home)
@@ -149,7 +169,7 @@ def _get_grad_norm(self:_Books, model, grad_norm=None):
     if not math.isfinite(norm := float(norm)): raise self._diverged(f'the gradient is {norm}')
     return norm
 
-# %% ../nbs/11_train.ipynb #a78285b6
+# %% ../nbs/11_train.ipynb #5f0edb50
 @patch
 def log(self:_Books, logs, start_time=None):
     "A line of log.jsonl, and the bar"
@@ -163,11 +183,14 @@ def log(self:_Books, logs, start_time=None):
     rate = sum(self.tokens[self.first:k])/max(time.monotonic() - self.started, 1e-9)
     self.bar.set_postfix_str(f'loss {logs["loss"]:.3f}, {rate:.0f} tok/s'); self.bar.update(1)
 
-# %% ../nbs/11_train.ipynb #7ae8f113
+# %% ../nbs/11_train.ipynb #fe76ba4d
 def _checkpoint(home:Path) -> tuple[int, Path]|None:
     "Step and folder of the newest checkpoint; all that have the name are whole"
-    found = [(int(p.name.rpartition('-')[2]), p) for p in home.glob('checkpoint-*')] if home.is_dir() else []
-    return max(found, default=None)
+    return max(_checkpoints(home), default=None)
+
+def _checkpoints(home:Path) -> list[tuple[int, Path]]:
+    "Steps and folders of all, the oldest first"
+    return sorted((int(n), p) for p in home.glob('checkpoint-*') if (n := p.name.removeprefix('checkpoint-')).isdigit())
 
 def _unwritten() -> tuple:
     "What a full disk becomes, by way of Python, torch and safetensors"
@@ -180,7 +203,7 @@ def _forget(path:Path):
     shutil.rmtree(gone, ignore_errors=True)   # a kill may have left it
     if path.exists(): path.replace(gone); shutil.rmtree(gone, ignore_errors=True)
 
-# %% ../nbs/11_train.ipynb #9079534e
+# %% ../nbs/11_train.ipynb #8f50c69c
 @patch
 def _get_output_dir(self:_Books, trial): return str(self.home/'.part')
 
@@ -195,44 +218,46 @@ def _save_checkpoint(self:_Books, model, trial):
         self.accelerator.wait_for_everyone()
         if self.main:
             _durable(part/f'checkpoint-{k}'); _forget(self.home/f'checkpoint-{k}'); (part/f'checkpoint-{k}').replace(self.home/f'checkpoint-{k}')
-            for _, old in sorted((int(p.name.rpartition('-')[2]), p) for p in self.home.glob('checkpoint-*'))[:-self.recipe.keep]: _forget(old)
+            for _, old in _checkpoints(self.home)[:-self.recipe.keep]: _forget(old)
     except _unwritten() as e:
         shutil.rmtree(part, ignore_errors=True)
         raise DataError(f'{self.home}: the checkpoint of step {k} cannot be written ({_first_line(e)}); make room, then run the same again') from None
     self.saved = time.monotonic()
 
-# %% ../nbs/11_train.ipynb #ef21980f
+# %% ../nbs/11_train.ipynb #b73263ca
+_worth = 60. # seconds of work
+
 @patch
 def is_due(self:_Books) -> bool:
     "Is it time for a checkpoint? All devices must think the same"
-    if self.state.global_step >= len(self.plan): return False
-    if self.recipe.save_every: return self.state.global_step % self.recipe.save_every == 0
-    due = [time.monotonic() - self.saved > 600]
+    end = self.state.global_step >= len(self.plan)
+    if self.recipe.save_every and not end: return self.state.global_step % self.recipe.save_every == 0
+    due = [time.monotonic() - self.saved > (_worth if end else 600)]
     if self.accelerator.num_processes > 1:
         from accelerate.utils import broadcast_object_list
         broadcast_object_list(due)
     return due[0]
 
-# %% ../nbs/11_train.ipynb #0acb3c5c
+# %% ../nbs/11_train.ipynb #018dba86
 def _options(recipe:Recipe, out:Path, n_steps:int, devices:int, device:str, bf16:bool):
     "The `SFTConfig` of a recipe"
     from trl import SFTConfig
     each, times = split_batch(recipe, devices)
     try:
         return SFTConfig(**dict(output_dir=str(out/'checkpoints'), max_steps=n_steps, per_device_train_batch_size=each, gradient_accumulation_steps=times, learning_rate=recipe.lr, lr_scheduler_type=recipe.schedule,
-            warmup_steps=math.ceil(recipe.warmup*n_steps) if recipe.schedule != 'constant' else 0, weight_decay=recipe.weight_decay, max_grad_norm=recipe.clip, seed=recipe.seed, max_length=recipe.max_length, bf16=bf16, use_cpu=device == 'cpu', gradient_checkpointing=recipe.recompute,
+            warmup_steps=min(math.ceil(recipe.warmup*n_steps), n_steps - 1) if recipe.schedule != 'constant' else 0, weight_decay=recipe.weight_decay, max_grad_norm=recipe.clip, seed=recipe.seed, max_length=recipe.max_length, bf16=bf16, use_cpu=device == 'cpu', gradient_checkpointing=recipe.recompute,
             dataset_kwargs={'skip_prepare_dataset': True}, logging_steps=1, logging_nan_inf_filter=False, save_strategy='no', report_to='none', disable_tqdm=True, dataloader_pin_memory=device != 'cpu', ddp_find_unused_parameters=False) | recipe.more)
-    except (TypeError, ValueError, ImportError, KeyError) as e: raise ConfigError(f'the options of trl: {_first_line(e)}') from None
+    except (TypeError, ValueError, ImportError, KeyError, AttributeError, OSError) as e: raise ConfigError(f'the options of trl: {_first_line(e)}') from None
 
-# %% ../nbs/11_train.ipynb #0a0811d8
-def _lora(recipe:Recipe, name:str):
+# %% ../nbs/11_train.ipynb #faa21f4c
+def _lora(recipe:Recipe):
     "LoRA's settings; None where all weights are trained"
     if not recipe.lora: return None
     try: from peft import LoraConfig
     except ImportError: raise ConfigError("lora needs peft; pip install 'psi[train]'") from None
-    return LoraConfig(r=recipe.lora, lora_alpha=recipe.lora_alpha or 2*recipe.lora, lora_dropout=recipe.lora_dropout, target_modules='all-linear', task_type='CAUSAL_LM', base_model_name_or_path=name)
+    return LoraConfig(r=recipe.lora, lora_alpha=_alpha(recipe), lora_dropout=recipe.lora_dropout, target_modules='all-linear', task_type='CAUSAL_LM')
 
-# %% ../nbs/11_train.ipynb #6175ec30
+# %% ../nbs/11_train.ipynb #525d4df9
 def _make_trainer(work:'_Work'):
     "The trainer, with model, lessons and books"
     import torch
@@ -243,26 +268,32 @@ def _make_trainer(work:'_Work'):
         def on_step_end(self, args, state, control, **kw): control.should_save = trainer.is_due()
     model = load_model(work.base, torch.bfloat16 if work.recipe.lora and work.bf16 else torch.float32, 'cpu', work.said)
     if (n := len(work.tokenizer)) > (rows := model.get_input_embeddings().num_embeddings): raise ConfigError(f'{work.base}: its tokenizer has {n} tokens, the model only {rows}; this tokenizer belongs to another model')
+    work.uses_cache = model.config.use_cache
     if bad := [k for k, p in model.named_parameters() if not p.isfinite().all()]: raise EngineError(f'{work.base}: the weights of {bad[0]} are not finite; fetch the model again')
     nothing = dict(input_ids=[work.tokenizer.pad_token_id], labels=[-100])
     rows = [dict(input_ids=ids, labels=[-100]*n + ids[n:]) for ids, n in work.lessons.tokens] + [nothing]
-    trainer = type('Trainer', (_Books, SFTTrainer), {})(model=model, args=work.options, train_dataset=Dataset.from_list(rows), processing_class=work.tokenizer, peft_config=_lora(work.recipe, str(work.name)))
+    try:
+        trainer = type('Trainer', (_Books, SFTTrainer), {})(model=model, args=work.options, train_dataset=Dataset.from_list(rows), processing_class=work.tokenizer, peft_config=_lora(work.recipe))
+        trainer.begin(work.steps, work.lessons.lengths, work.recipe, work.out, work.main)
+        if work.recipe.more: trainer.create_optimizer(); trainer.optimizer = None; trainer.get_train_dataloader()   # what is wrong with an option shows here
+    except Exception as e:
+        if not work.recipe.more: raise
+        raise ConfigError(f'the options of trl ({", ".join(work.recipe.more)}): {_first_line(e)}') from None
     trainer.remove_callback(PrinterCallback); trainer.add_callback(Clock)
-    trainer.begin(work.steps, work.lessons.lengths, work.recipe, work.out, work.main)
+    trainer.check_loss(min(rows[:-1], key=lambda r: len(r['input_ids'])), work.base)
     return trainer
 
-# %% ../nbs/11_train.ipynb #bc04cbaf
+# %% ../nbs/11_train.ipynb #4f2d2762
 _words = ('tokenizer.json', 'tokenizer_config.json', 'tokenizer.model', 'special_tokens_map.json', 'added_tokens.json', 'vocab.json', 'merges.txt', 'vocab.txt', 'spiece.model', 'tekken.json', 'chat_template.jinja')
 
-# %% ../nbs/11_train.ipynb #5667fb46
+# %% ../nbs/11_train.ipynb #f3d9bdaf
 def _write_model(work:'_Work', trainer, part:Path):
     "The trained model, in the form of transformers"
     import torch
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if work.recipe.lora:
-        model.save_pretrained(part/'adapter'); _durable(part/'adapter')
-        model = model.to('cpu').float().merge_and_unload()
+    if work.recipe.lora: model = _merged(work, model, part/'adapter')
     model.__dict__.pop('forward', None)   # what was added for the training
+    model.config.use_cache = work.uses_cache   # transformers turns it off for the training
     g, end = model.generation_config, work.end
     ends = [g.eos_token_id] if isinstance(g.eos_token_id, int) else list(g.eos_token_id or [])
     g.eos_token_id = ends if end in ends else [end, *ends]
@@ -271,16 +302,35 @@ def _write_model(work:'_Work', trainer, part:Path):
     model.to(torch.bfloat16 if work.saved == 'bf16' else torch.float32).save_pretrained(part)
     for f in _words:
         if (work.base/f).is_file(): shutil.copyfile(work.base/f, part/f)
-    if work.lessons.template == 'alpaca': (part/'chat_template.jinja').write_text(as_chat_template(work.tokenizer))
+    if work.lessons.template == 'alpaca': _say_alpaca(work.tokenizer, part)
 
-# %% ../nbs/11_train.ipynb #3a54a155
+def _public(name:str|os.PathLike) -> str: return Path(name).name if os.path.exists(name) else str(name)   # a path of this machine is nobody's business
+
+def _merged(work:'_Work', model, adapter:Path):
+    "The base model with what the adapter learned, and the adapter in a folder of its own"
+    import torch
+    from peft import PeftModel
+    model.save_pretrained(adapter)
+    (adapter/'README.md').unlink(missing_ok=True)   # a blank form of peft's
+    about = adapter/'adapter_config.json'
+    about.write_text(json.dumps(json.loads(about.read_text()) | {'base_model_name_or_path': _public(work.name)}, indent=2))
+    _durable(adapter)
+    return PeftModel.from_pretrained(load_model(work.base, torch.float32, 'cpu', work.said), adapter).merge_and_unload()
+
+def _say_alpaca(tokenizer, part:Path):
+    "Alpaca's words as the chat template, and no other beside it"
+    (part/'chat_template.jinja').write_text(as_chat_template(tokenizer))
+    if (f := part/'tokenizer_config.json').is_file() and 'chat_template' in (c := json.loads(f.read_text())):
+        f.write_text(json.dumps({k: v for k, v in c.items() if k != 'chat_template'}, indent=2, ensure_ascii=False))
+
+# %% ../nbs/11_train.ipynb #88b1e01d
 def _peak_mb() -> dict:
     "Most memory that this process held, in MB"
     import resource, torch
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1024 if sys.platform != 'darwin' else 1 << 20)
     return {'process': round(own)} | ({'device': round(torch.cuda.max_memory_allocated()/1e6)} if torch.cuda.is_available() else {})
 
-# %% ../nbs/11_train.ipynb #b16a0ae4
+# %% ../nbs/11_train.ipynb #f17692e2
 def _export(work:'_Work', trainer, seconds:float):
     "The result to its place: `config.json` last of the model, `train.json` last of all, so that a cut is seen"
     part, log = work.out/'.result', read_log(work.out/'log.jsonl')
@@ -298,7 +348,7 @@ def _export(work:'_Work', trainer, seconds:float):
     except _unwritten() as e: raise DataError(f'{work.out}: the model cannot be written ({_first_line(e)}); make room, then run the same again') from None
     finally: shutil.rmtree(part, ignore_errors=True)
 
-# %% ../nbs/11_train.ipynb #2c6cf125
+# %% ../nbs/11_train.ipynb #45d27082
 def _versions() -> dict:
     def of(name):
         try: return version(name)
@@ -311,7 +361,13 @@ def _hardware(device:str, devices:int) -> dict:
     if not name and os.path.exists('/proc/cpuinfo'): name = next((l.partition(':')[2].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '')
     return dict(device=name or platform.machine(), kind=device, devices=devices, cores=os.cpu_count(), threads=torch.get_num_threads(), system=f'{platform.system()} {platform.machine()}')
 
-# %% ../nbs/11_train.ipynb #3ad94b48
+# %% ../nbs/11_train.ipynb #94127391
+def _check_device(device:str):
+    "`ConfigError` where it is not there"
+    import torch
+    if device not in ('cpu', 'cuda'): raise ConfigError(f"device is {device!r}; it is 'cpu' or 'cuda' (of several GPUs, CUDA_VISIBLE_DEVICES chooses)")
+    if device == 'cuda' and not torch.cuda.is_available(): raise ConfigError("device is 'cuda', and torch finds no GPU here; leave it out, or install a torch that fits the GPU")
+
 class _Work:
     "A training that is being prepared: data, base model, lessons, options"
     def __init__(self, data, model, out, recipe, said, device, licences):
@@ -320,6 +376,7 @@ class _Work:
         from accelerate import PartialState
         self.rank, self.devices, self.device = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1)), device or best_device()
         self.main, self.out, self.recipe, self.name = self.rank == 0, Path(out), recipe, model
+        _check_device(self.device)
         self.said = said if self.main else lambda line: None
         instances, places, about = _source(data)
         self.base, self.tokenizer = base_folder(model, self.said), load_tokenizer(model, self.said)
@@ -332,11 +389,11 @@ class _Work:
         self.options, self.state = _options(recipe, self.out, len(self.steps), self.devices, self.device, self.bf16), PartialState(cpu=self.device == 'cpu')
         if self.options.n_gpu > 1: self.options._n_gpu = 1; self.said('one of the devices of this machine is used; `accelerate launch --num_processes N $(which psi) train ...` uses more')
         base_sum = _base_sum(self.base)
-        self.record = dict(name=self.out.absolute().name, settings=_settings(recipe, about, base_sum, self.lessons.template, self.bf16), recipe=asdict(recipe), data=about, base=dict(name=str(model), sha256=base_sum),
+        self.record = dict(name=self.out.absolute().name, settings=_settings(recipe, about, base_sum, self.lessons, self.bf16, self.saved), recipe=asdict(recipe), data=about, base=dict(name=str(model), sha256=base_sum),
             lessons=dict(used=len(self.lessons), truncated=self.lessons.truncated, dropped=Counter(d.reason for d in self.lessons.dropped), tokens=sum(self.lessons.lengths), graded=self.lessons.graded),
             licences=licences, carbon='not measured', versions=_versions(), hardware=_hardware(self.device, self.devices), options=self.options.to_dict())
 
-# %% ../nbs/11_train.ipynb #39b5814e
+# %% ../nbs/11_train.ipynb #d4cf8bc4
 def _fit(work:_Work) -> tuple:
     "Train, from the newest checkpoint on if there is one; the trainer and the seconds that the training took in all"
     trainer, found = _make_trainer(work), _checkpoint(work.out/'checkpoints')
@@ -348,10 +405,11 @@ def _fit(work:_Work) -> tuple:
     with open(log, 'a') as trainer.lines, (progress(len(work.steps), 'train') if work.main else progress(0, '')) as trainer.bar:
         trainer.bar.initial = trainer.bar.n = k
         trainer.started = trainer.saved = time.monotonic()
-        trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
+        if k == len(work.steps): trainer._load_from_checkpoint(str(found[1]))
+        else: trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
     return trainer, trainer.before + time.monotonic() - trainer.started
 
-# %% ../nbs/11_train.ipynb #286be1c9
+# %% ../nbs/11_train.ipynb #1c1dd1ec
 def _safely(work:_Work) -> tuple:
     "`_fit`, with what may happen to it said in a line"
     import torch
@@ -367,7 +425,7 @@ def _safely(work:_Work) -> tuple:
         why = 'the memory is full'
     raise EngineError(f'{why}; set per_device below {work.options.per_device_train_batch_size}, max_length below {work.recipe.max_length}, or recompute to true')
 
-# %% ../nbs/11_train.ipynb #f950e4c3
+# %% ../nbs/11_train.ipynb #5625245f
 def train(
     data, # D_t: a file that psi reads, the folder of a run, a `datasets.Dataset`, or a list of `Instance`
     model:str|os.PathLike, # M_t before: what `psi.base.base_folder` takes
@@ -382,6 +440,7 @@ def train(
     from filelock import FileLock, Timeout
     with quiet():
         work = _Work(data, model, out, recipe, said, device, licences or {})
+        if work.out.is_dir(): _claim(work.out, work.record['settings'])
         try:
             work.out.mkdir(parents=True, exist_ok=True)
             lock = FileLock(work.out/'.lock' if work.main else work.out/f'.lock-{work.rank}', timeout=0).acquire()
@@ -389,12 +448,15 @@ def train(
         except OSError as e: raise ConfigError(f'{out}: cannot be written ({e.strerror}); choose a folder that you may write to') from None
         with lock: return _at_work(work, keep_checkpoints)
 
-# %% ../nbs/11_train.ipynb #65dcbedf
+# %% ../nbs/11_train.ipynb #6d571c54
 def _at_work(work:_Work, keep_checkpoints:bool) -> Training:
     "The training, in a folder that is ours alone"
     have = _claim(work.out, work.record['settings'])
     work.state.wait_for_everyone()
-    if have.get('result'): work.said(f'{work.out}: is trained already; nothing to do'); return Training(work.out)
+    if have.get('result'):
+        if work.main and not keep_checkpoints: _forget(work.out/'checkpoints')   # a kill may have left them
+        work.said(f'{work.out}: is trained already; nothing to do')
+        return Training(work.out)
     less = work.record['lessons']
     if less['truncated'] or less['dropped']: work.said(f"{less['used']} instances are trained on; {less['truncated']} of them are cut at {work.recipe.max_length} tokens" + ''.join(f'; {n} left out: {k}' for k, n in less['dropped'].items()))
     if work.main: write_text(work.out/'train.json', json.dumps(work.record, indent=1, ensure_ascii=False, default=str))

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from psi.base import base_folder, load_model, load_tokenizer, practice_model, quiet
 from psi.core import ConfigError, DataError, EngineError, Instance, packaged_seeds, read_instances, write_instances
-from psi.recipe import ALPACA, Recipe, lesson_order, make_lessons, split_batch
+from psi.recipe import ALPACA, Recipe, lesson_order, make_lessons, make_recipe, split_batch
 from psi.train import Training, _checkpoint, train
 
 trl, torch = pytest.importorskip('trl'), pytest.importorskip('torch')
@@ -124,7 +124,7 @@ def test_half_a_checkpoint_is_not_taken(home, whole, tmp_path):
     (tmp_path/'out/log.jsonl').open('a').write('{"step": 7, "lo')
     p = start(home, tmp_path/'out')
     said = p.wait()
-    assert p.returncode == 0 and 'goes on after step 6' in said or 'goes on after step 9' in said, said
+    assert p.returncode == 0 and ('goes on after step 6' in said or 'goes on after step 9' in said), said
     assert losses(tmp_path/'out') == losses(whole) and weights(tmp_path/'out') == weights(whole)
 
 
@@ -190,7 +190,7 @@ def test_what_is_wrong_with_data_and_models(home, tmp_path):
     (tmp_path/'empty.jsonl').write_text('{"instruction": "Add.", "output": "2"}\n\n{"instruction": "Sing.", "output": " "}\n')
     assert f"{tmp_path/'empty.jsonl'} line 3: no output" in tried(tmp_path/'empty.jsonl')
     assert 'prompt fills the context' in tried(home/'data.jsonl', max_length=16)
-    assert 'there are no instances' in tried([]) or 'no instances' in tried([])
+    assert 'holds no instances' in tried([])
     (tmp_path/'run').mkdir(); (tmp_path/'run/psi.toml').touch()
     assert 'no instances yet' in tried(tmp_path/'run')
     bare = practice_model(tmp_path/'bare'); (bare/'tokenizer.json').unlink()
@@ -317,3 +317,152 @@ def test_long_data_for_other_trainers(home, tmp_path):
     long = 'word ' * 200
     some = [Instance(f'Do {i}. {long}', '', long) for i in range(10_000)] + [Instance(f'Add {i}.', 'x', 'y', Origin('generate', 1, 2, ('a',), ('k',))) for i in range(10)]
     with quiet(): assert len(load_dataset('json', data_files=str(write_instances(some, tmp_path/'a.jsonl', bare=True)), cache_dir=str(tmp_path/'c'))['train']) == len(some)
+
+
+MARKED = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '</s>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+BARE = "{% for m in messages %}{{ '### ' + m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '### assistant: ' }}{% endif %}"
+
+def chatty(folder:Path, template:str, seed:int=0) -> Path:
+    "A practice model that was taught to take turns, its template in tokenizer_config.json as most have it"
+    practice_model(folder, seed)
+    c = json.loads((folder/'tokenizer_config.json').read_text())
+    (folder/'tokenizer_config.json').write_text(json.dumps(c | {'chat_template': template}))
+    return folder
+
+
+@pytest.mark.parametrize('template', [MARKED, BARE])
+def test_a_chat_model(tmp_path, template):
+    "Every lesson ends with the end mark, whether the template writes it or not; the result stops there and nowhere else"
+    from transformers import GenerationConfig
+    base = chatty(tmp_path/'base', template)
+    some = [Instance(f'Say yes {i} times.', '', 'Yes.') for i in range(8)]
+    tokenizer = load_tokenizer(base)
+    lessons = make_lessons(some, tokenizer, Recipe())
+    assert lessons.template == 'chat' and all(ids[-1] == tokenizer.eos_token_id and ids.count(tokenizer.eos_token_id) <= 2 for ids, _ in lessons.tokens)
+    ids, n = lessons.tokens[0]
+    assert tokenizer.decode(ids[:n]) == tokenizer.apply_chat_template([dict(role='user', content=some[0].instruction)], tokenize=False, add_generation_prompt=True) and tokenizer.decode(ids[n:]) == 'Yes.</s>'
+    train(some, base, tmp_path/'out', Recipe(epochs=1., batch=4, max_length=160), said=quietly, device='cpu')
+    assert GenerationConfig.from_pretrained(tmp_path/'out').eos_token_id == tokenizer.eos_token_id
+    assert load_tokenizer(tmp_path/'out').chat_template == template
+
+
+def test_alpacas_words_take_the_place_of_a_chat_template(tmp_path):
+    "For transformers, and for llama.cpp's converter, which looks into tokenizer_config.json first"
+    base = chatty(tmp_path/'base', MARKED)
+    train(packaged_seeds()[:8], base, tmp_path/'out', Recipe(epochs=1., batch=4, max_length=160, template='alpaca'), said=quietly, device='cpu')
+    assert 'chat_template' not in json.loads((tmp_path/'out/tokenizer_config.json').read_text()) and 'chat_template' in json.loads((base/'tokenizer_config.json').read_text())
+    t = load_tokenizer(tmp_path/'out')
+    assert t.apply_chat_template([dict(role='system', content='Be brief.'), dict(role='user', content='Sing.'), dict(role='assistant', content='La.'), dict(role='user', content='More.')], tokenize=False) == (
+        '<s>' + ALPACA[1].format(instruction='Be brief.\n\nSing.') + 'La.</s>' + ALPACA[1].format(instruction='More.'))
+
+
+@pytest.mark.parametrize('template, said', [("{{ raise_exception('only pirates') }}", 'only pirates'), ('{% for %}', 'cannot be used'), ('nothing', 'does not write an answer')])
+def test_chat_templates_that_cannot_be_used(tmp_path, template, said):
+    with pytest.raises(ConfigError, match=said) as e: train(packaged_seeds()[:4], chatty(tmp_path/'base', template), tmp_path/'out', Recipe(), said=quietly, device='cpu')
+    assert "set template to 'alpaca'" in str(e.value) and '\n' not in str(e.value)
+
+
+def test_words_that_look_like_marks(home):
+    t = load_tokenizer(home/'tiny')
+    (ids, n), = make_lessons([Instance('What ends a text?', '', 'It is </s> in Llama.')], t, Recipe()).tokens
+    assert ids.count(t.eos_token_id) == 1 and ids[-1] == t.eos_token_id and t.decode(ids[n:-1]).strip() == 'It is </s> in Llama.'
+
+
+def test_scores_in_a_way_of_their_own(tmp_path):
+    "A cap on the scores that neither psi's head nor trl's knows of"
+    from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
+    base = practice_model(tmp_path/'base')
+    torch.manual_seed(0)
+    config = RecurrentGemmaConfig(vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=2, lru_width=64, attention_window_size=64, bos_token_id=0, eos_token_id=1, pad_token_id=1, logits_soft_cap=.5)
+    model = RecurrentGemmaForCausalLM(config)
+    with torch.no_grad(): model.model.embed_tokens.weight.normal_()
+    model.save_pretrained(base)
+    with pytest.raises(EngineError, match='its scores are made in a way that the training does not know'): train(packaged_seeds()[:8], base, tmp_path/'out', Recipe(epochs=1., batch=4, max_length=400, template='alpaca'), said=quietly, device='cpu')
+
+
+def test_what_the_words_become_belongs_to_the_training(tmp_path):
+    "A chat template that changes between a cut and the second start"
+    base = chatty(tmp_path/'base', MARKED)
+    train(packaged_seeds()[:8], base, tmp_path/'out', Recipe(epochs=1., batch=4, max_length=160), said=quietly, device='cpu')
+    chatty(base, MARKED.replace('<|', '[').replace('|>', ']'))
+    with pytest.raises(ConfigError, match='what its chat template writes, has changed'): train(packaged_seeds()[:8], base, tmp_path/'out', Recipe(epochs=1., batch=4, max_length=160), said=quietly, device='cpu')
+
+
+def test_a_training_of_one_step_changes_something(home, tmp_path):
+    r = train(home/'data.jsonl', home/'tiny', tmp_path/'out', Recipe(epochs=1., batch=40, lr=2e-3, max_length=160), said=quietly, device='cpu')
+    assert len(r.log) == 1 and r.log[0]['lr'] > 0 and weights(tmp_path/'out') != weights(home/'tiny')
+
+
+def test_lora_leaves_the_base_as_it_is(home, tmp_path):
+    "In bfloat16, too: what is not trained is not rounded; nothing of this machine stands in the result"
+    train(home/'data.jsonl', home/'tiny', tmp_path/'out', Recipe(**QUICK | dict(lora=4, lr=1e-12, precision='bf16', save_dtype='fp32', epochs=1.)), said=quietly, device='cpu')
+    a, b = (load_model(f, torch.float32, 'cpu').state_dict() for f in (home/'tiny', tmp_path/'out'))
+    assert max((a[k] - b[k]).abs().max().item() for k in a) < 1e-7
+    kept = json.loads((tmp_path/'out/config.json').read_text()).get('use_cache', True), json.loads((home/'tiny/config.json').read_text()).get('use_cache', True)
+    assert kept == (True, True) and not (tmp_path/'out/adapter/README.md').exists() and str(home) not in (tmp_path/'out/adapter/adapter_config.json').read_text()
+    assert 'adapter\'s in fp32' in (tmp_path/'out/README.md').read_text()
+
+
+@pytest.mark.parametrize('lora', [0, 4])
+def test_a_result_that_could_not_be_written(home, tmp_path, monkeypatch, lora):
+    "After the last step there is a checkpoint, and the second start only writes the result"
+    import psi.train as t
+    recipe = Recipe(**QUICK | dict(save_every=0, lora=lora, epochs=1.))
+    whole = train(home/'data.jsonl', home/'tiny', tmp_path/'whole', recipe, said=quietly, device='cpu')
+    monkeypatch.setattr(t, '_worth', -1.)
+    good = t._write_model
+    def full(*a): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(t, '_write_model', full)
+    with pytest.raises(DataError, match='make room'): train(home/'data.jsonl', home/'tiny', tmp_path/'out', recipe, said=quietly, device='cpu')
+    monkeypatch.setattr(t, '_write_model', good)
+    heard = []
+    again = train(home/'data.jsonl', home/'tiny', tmp_path/'out', recipe, said=heard.append, device='cpu')
+    n = len(whole.log)
+    assert f'goes on after step {n} of {n}' in ' '.join(heard) and again.done and losses(tmp_path/'out') == losses(tmp_path/'whole') and weights(tmp_path/'out') == weights(tmp_path/'whole')
+    assert not (tmp_path/'out/checkpoints').exists()
+
+
+def test_a_checkpoint_that_is_due_by_time(home, whole, tmp_path, monkeypatch):
+    "And a second start that shares the batch in another way"
+    import psi.train as t
+    clock, real, step = [0.], time.monotonic, []
+    class Clock:
+        def __getattr__(self, k): return getattr(time, k)
+        @staticmethod
+        def monotonic(): return real() + clock[0]
+    monkeypatch.setattr(t, 'time', Clock())
+    stop, saved = t._Books._save_checkpoint, []
+    def save(self, *a): stop(self, *a); saved.append(self.state.global_step); step.append(1); raise KeyboardInterrupt
+    def log(self, *a, log=t._Books.log): log(self, *a); clock[0] += 150
+    monkeypatch.setattr(t._Books, 'log', log); monkeypatch.setattr(t._Books, '_save_checkpoint', save)
+    with pytest.raises(KeyboardInterrupt): train(home/'data.jsonl', home/'tiny', tmp_path/'out', Recipe(**QUICK | dict(save_every=0)), said=quietly, device='cpu')
+    monkeypatch.setattr(t._Books, '_save_checkpoint', stop)
+    assert 4 <= saved[0] <= 6
+    heard = []
+    train(home/'data.jsonl', home/'tiny', tmp_path/'out', Recipe(**QUICK | dict(save_every=0, per_device=2)), said=heard.append, device='cpu')
+    assert f'goes on after step {saved[0]}' in ' '.join(heard) and all(abs(a - b) < 1e-4 for a, b in zip(losses(tmp_path/'out'), losses(whole)))
+
+
+def test_a_start_that_failed_holds_nothing(home, tmp_path):
+    with pytest.raises(ConfigError, match='options of trl .adam_beta2'): train(home/'data.jsonl', home/'tiny', tmp_path/'out', Recipe(**QUICK | dict(more={'adam_beta2': 1.5})), said=quietly, device='cpu')
+    for wrong in ({'adam_beta2': 'x'}, {'dataloader_num_workers': -1}, {'accelerator_config': 'x'}):
+        with pytest.raises(ConfigError, match='options of trl'): train(home/'data.jsonl', home/'tiny', tmp_path/'out', Recipe(**QUICK | dict(more=wrong)), said=quietly, device='cpu')
+    r = train(home/'data.jsonl', home/'tiny', tmp_path/'out', Recipe(**QUICK | dict(more={'adam_beta2': .95}, epochs=1.)), said=quietly, device='cpu')
+    assert r.done and 'adam_beta2 = 0.95' in (tmp_path/'out/README.md').read_text()
+
+
+def test_folders_of_others(home, whole, tmp_path):
+    for text in ('[]', '{"lr": 1}', 'null', '{"settings": 5}', 'x'):
+        (tmp_path/'train.json').write_text(text)
+        with pytest.raises(ConfigError, match='is not a training of psi'): train(home/'data.jsonl', home/'tiny', tmp_path, Recipe(**QUICK), said=quietly, device='cpu')
+    assert not (tmp_path/'.lock').exists()
+    copy = tmp_path/'copy'
+    shutil.copytree(whole, copy); (copy/'checkpoints/checkpoint-old').mkdir(parents=True)
+    assert train(home/'data.jsonl', home/'tiny', copy, Recipe(**QUICK), said=quietly, device='cpu').done and not (copy/'checkpoints').exists()
+
+
+def test_devices_that_are_not_there(home, tmp_path):
+    for device, said in (('gpu', "device is 'gpu'"), *([] if torch.cuda.is_available() else [('cuda', 'finds no GPU')])):
+        with pytest.raises(ConfigError, match=said): train(home/'data.jsonl', home/'tiny', tmp_path/'out', Recipe(**QUICK), said=quietly, device=device)
+    with pytest.raises(ConfigError, match='set batch to 4$'): split_batch(Recipe(batch=3), 4)
+    with pytest.raises(ConfigError, match='it should be a table'): make_recipe(more=5)
