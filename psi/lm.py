@@ -30,6 +30,8 @@ class Tally:
     prompt_tokens:int=0
     cached_tokens:int=0 # of the prompt tokens, those that the engine had in its cache
     completion_tokens:int=0
+    lost_tokens:int=0 # of tries that gave no answer, where the engine told them
+    longest:int=0 # tokens of the longest reply
     since:float=0. # when the first request was sent, on `time.monotonic`'s clock
 
 # %% ../nbs/02_lm.ipynb #e06c10fd
@@ -61,7 +63,7 @@ class LM:
         self.timeout, self.retries, self.weights, self.longer, self.sampling = timeout, retries, weights, longer, sampling
         self._pace = dict(most=concurrency, adapt=adapt, rpm=rpm, tpm=tpm, give_up=give_up, name=model)
         self._api_key, self.key_from, self._open, self.engine, self.tally, self._flying, self._lock, self._opening = api_key, key_from, None, None, Tally(), {}, threading.Lock(), threading.Lock()
-        self.guard = self.at_home = None   # see below: what may leave, and where it may go
+        self.guard = self.at_home = self.budget = None   # see below: what may leave, where it may go, and how much there is to spend
 
     def __repr__(self): return f'LM({self.model!r}, mode={self.mode!r}, concurrency={self.concurrency}, {self.sampling})'
 
@@ -293,9 +295,8 @@ async def _try(lm:LM, body:dict, attempt:int, key:str) -> Reply|_Verdict:
 # %% ../nbs/02_lm.ipynb #51a7d5c5
 _chance = random.Random()
 
-async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
+async def _asked(lm:LM, r:Request, body:dict, key:str) -> Reply:
     "One request, until it is in the journal, or has failed"
-    asyncio.current_task().add_done_callback(lambda task: task.cancelled() or task.exception())   # called back while it failed: nobody is left who would ask why
     t, tries, longer, start, asked = lm.tally, 0, lm.longer, time.monotonic(), body
     t.since = t.since or start
     while True:
@@ -303,11 +304,13 @@ async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
         got = await _try(lm, body, tries, key)
         if isinstance(got, Reply) and got.finished | (not longer) | ('max_tokens' not in body): break
         if isinstance(got, Reply):
+            t.lost_tokens += (got.prompt_tokens or 0) + (got.completion_tokens or 0)
             await lm.journal.failed(key, r, f'cut off at {body["max_tokens"]} tokens', got.seconds, vars(got), tries)
             longer, body = longer - 1, body | {'max_tokens': 2*body['max_tokens']}
             continue
         if got.fatal: raise got.fatal
         if got.lost and lm.engine and (why := lm.engine.died): raise EngineError(f'{lm.model}: its engine has ended ({why}); run the same again: all replies so far are kept')
+        t.lost_tokens += sum((got.usage or {}).get(k) or 0 for k in ('prompt_tokens', 'completion_tokens'))
         await lm.journal.failed(key, r, got.why, got.seconds, got.usage, tries)
         if got.final or tries > lm.retries: return _lost(lm, got.why, tries, start)
         t.retries += 1
@@ -315,7 +318,7 @@ async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
         if got.after is not None and got.after > pace.give_up: raise EngineError(f'{lm._open[0]}: asks to come back in {got.after:.0f} s; run the same again then')
         if pace.down: tries -= 1   # it is down for all: not this request's fault
         await asyncio.sleep(got.after if got.after is not None else _chance.uniform(0, min(30., .05 * 2**tries)))
-    t.answered += 1
+    t.answered, t.longest = t.answered + 1, max(t.longest, got.completion_tokens or 0)
     for k in ('prompt_tokens', 'cached_tokens', 'completion_tokens'): setattr(t, k, getattr(t, k) + (getattr(got, k) or 0))
     return await lm.journal.aput(key, r, asked, got, lm.weights)
 
@@ -323,6 +326,12 @@ def _lost(lm:LM, why:str, tries:int, start:float) -> Reply:
     "A request that has failed for good"
     lm.tally.failed += 1
     return Reply('', 'error', seconds=round(time.monotonic() - start, 3), attempts=tries, error=f'{why}' + f' ({tries} tries)'*(tries > 1))
+
+async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
+    "One request, when the budget has room for it"
+    asyncio.current_task().add_done_callback(lambda task: task.cancelled() or task.exception())   # called back while it failed: nobody is left who would ask why
+    if not lm.budget: return await _asked(lm, r, body, key)
+    async with lm.budget.room(lm, body): return await _asked(lm, r, body, key)
 
 # %% ../nbs/02_lm.ipynb #6db5efd5
 def _submit(lm:LM, r:Request, body:dict, key:str, note=None) -> Future:
