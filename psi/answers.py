@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Kept', 'weights_sum', 'hushed', 'transformers_lm', 'check_dtype', 'AtAddress', 'address_lm']
 
-# %% ../nbs/11_answers.ipynb #cbc94a3f
+# %% ../nbs/11_answers.ipynb #f65589c8
 import hashlib, importlib.metadata, json, logging, os, time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ from .lm import LM, progress
 from .base import _first_line, base_folder, best_device, load_model, load_tokenizer, quiet
 from .local import local_lm
 
-# %% ../nbs/11_answers.ipynb #41a33b78
+# %% ../nbs/11_answers.ipynb #268539bc
 class Kept:
     "A model of the harness whose answers are kept in a journal"
     rank, world_size = 0, 1   # one process
@@ -34,7 +34,7 @@ class Kept:
         name:str='',     # of the benchmark, for the progress bar and the journal
     ):
         self.lm, self.journal, self.what, self.seed, self.batch, self.name = lm, journal, what, seed, batch, name
-        self.tokens, self.cut, self.unfinished = [0, 0], 0, 0   # read and written so far; prompts that were longer than the context; replies that were cut off
+        self.tokens, self.cut, self.unfinished, self.emitted = [0, 0], 0, 0, None   # read and written so far; prompts that were longer than the context; replies that were cut off
 
     def loglikelihood(self, requests): return [tuple(json.loads(r.text)) for r in self.answers('loglikelihood', requests, self.batch[0])]
     def generate_until(self, requests): return [r.text for r in self.answers('generate_until', requests, self.batch[1])]
@@ -43,7 +43,7 @@ class Kept:
     @property
     def tokenizer_name(self): return self.lm.tokenizer_name
 
-# %% ../nbs/11_answers.ipynb #5e7a810d
+# %% ../nbs/11_answers.ipynb #329fae8b
 def _system_first(turns:Sequence[dict]) -> list[dict]:
     "Turns without a system turn: its text opens the first one"
     if turns[0]['role'] != 'system' or len(turns) < 2: return list(turns)
@@ -57,7 +57,7 @@ def _templated(lm, turns:Sequence[dict], open_answer:bool) -> str:
     try: return lm.apply_chat_template(_system_first(turns), open_answer)
     except Exception as e: raise EngineError(f"the model's chat template cannot be used ({_first_line(e)[:120]}); use template 'none'") from None
 
-# %% ../nbs/11_answers.ipynb #a47f1cfd
+# %% ../nbs/11_answers.ipynb #eadfc196
 def _keys(kind:str, requests:Sequence, what:dict, seed:int) -> list[str]:
     "The key of each question; equal questions are numbered"
     asked, out = defaultdict(int), []
@@ -67,7 +67,7 @@ def _keys(kind:str, requests:Sequence, what:dict, seed:int) -> list[str]:
         asked[q] += kind == 'generate_until'   # equal ratings are one
     return out
 
-# %% ../nbs/11_answers.ipynb #4265be54
+# %% ../nbs/11_answers.ipynb #efa3e3b5
 def _portions(
     requests:Sequence,
     writes:bool, # they are to be continued, not rated
@@ -83,7 +83,13 @@ def _portions(
         out.append(i)
     if out: yield out
 
-# %% ../nbs/11_answers.ipynb #b709dba5
+# %% ../nbs/11_answers.ipynb #787b748b
+def _emitted(asker) -> str:
+    "kgCO2e so far, for the bar; '' where nobody counts them"
+    kg = asker.emitted() if asker.emitted else None
+    return '' if kg is None else f', {kg:.2g} kgCO2e'
+
+# %% ../nbs/11_answers.ipynb #661af84b
 @patch
 def answers(self:Kept,
     kind:str, # 'loglikelihood' or 'generate_until'
@@ -99,11 +105,11 @@ def answers(self:Kept,
             for j in (0, 1): self.tokens[j] += sum((r.prompt_tokens, r.completion_tokens)[j] for r in got)
             self.cut += sum(r.prompt_tokens + (requests[i].args[1].get('max_gen_toks', self.lm.max_gen_toks) if writes else -1) > self.lm.max_length for i, r in zip(portion, got))
             self.unfinished += sum(not r.finished for r in got)
-            bar.set_postfix_str(f' {self.tokens[0]:,} tokens read, {self.tokens[1]:,} written', refresh=False)
+            bar.set_postfix_str(f' {self.tokens[0]:,} tokens read, {self.tokens[1]:,} written{_emitted(self)}', refresh=False)
             bar.update(len(portion))
     return [self.journal.get(k) for k in keys]
 
-# %% ../nbs/11_answers.ipynb #0201431f
+# %% ../nbs/11_answers.ipynb #8f8688c2
 @patch
 def _ask(self:Kept, kind:str, requests:list, keys:list[str], portion:list[int], batch:int):
     "Put a portion to the model, and its answers into the journal"
@@ -124,7 +130,7 @@ def _ask(self:Kept, kind:str, requests:list, keys:list[str], portion:list[int], 
             Reply(answer if writes else json.dumps(answer), 'length' if full else 'stop', prompt_tokens=read, completion_tokens=wrote, seconds=round(seconds, 4)), self.what.get('weights', '')))
     self.journal.put_all(calls)
 
-# %% ../nbs/11_answers.ipynb #c6624a44
+# %% ../nbs/11_answers.ipynb #bf99d4a4
 _SHAPES = ('config.json', 'generation_config.json', 'chat_template.jinja', 'chat_template.json', 'tokenizer.json', 'tokenizer_config.json', 'tokenizer.model', 'special_tokens_map.json', 'added_tokens.json',
            'vocab.json', 'vocab.txt', 'merges.txt', 'spiece.model', 'tekken.json')
 
@@ -139,7 +145,7 @@ def weights_sum(
             while block := data.read(1 << 22): h.update(block)
     return h.hexdigest()
 
-# %% ../nbs/11_answers.ipynb #1c6f6728
+# %% ../nbs/11_answers.ipynb #d9f5b35f
 def _strips(tokenizer) -> bool:
     "Does this tokenizer drop the space before the first word that it decodes?"
     ids = tokenizer('a b', add_special_tokens=False)['input_ids']
@@ -166,7 +172,7 @@ def _rows_needed(pairs:Sequence[tuple[int, int]], batch:int) -> int:
     if batch == 1: return max(16, max(c for _, c in pairs) + 1)
     return max(16, max(p + c for p, c in pairs) - min(p for p, _ in pairs) + 1)
 
-# %% ../nbs/11_answers.ipynb #214c0feb
+# %% ../nbs/11_answers.ipynb #a35fcde5
 @contextmanager
 def hushed():
     "Without the bars and warnings that the harness, datasets and transformers print while they work"
@@ -183,7 +189,7 @@ def hushed():
         if bars: sets.enable_progress_bar()
         logging.getLogger('lm_eval').setLevel(level)
 
-# %% ../nbs/11_answers.ipynb #475a65f0
+# %% ../nbs/11_answers.ipynb #cff425a5
 def transformers_lm(
     model:str|os.PathLike, # what `psi.base.base_folder` takes: a transformers folder, a hub name, a GGUF
     dtype:str='auto', # 'auto' as the weights are stored; or 'float32', 'bfloat16', 'float16'
@@ -207,7 +213,7 @@ def check_dtype(
     "`ConfigError` unless it is a precision that psi knows"
     if dtype not in ('auto', 'float32', 'bfloat16', 'float16'): raise ConfigError(f"dtype is {dtype!r}; it is 'auto', 'float32', 'bfloat16' or 'float16'")
 
-# %% ../nbs/11_answers.ipynb #671c1b7e
+# %% ../nbs/11_answers.ipynb #f2b2a0e0
 class AtAddress:
     "A model that is asked at an OpenAI-style address"
     rank, world_size, tokenizer_name, cut = 0, 1, '', 0   # a prompt that is too long is an error here
@@ -215,12 +221,12 @@ class AtAddress:
         open_lm:Callable[..., LM], # is called with the sampling; gives the LM to ask
         seed:int=0,  # of sampled replies
         name:str='', # of the benchmark
-    ): self.open_lm, self.seed, self.name, self.tokens, self.unfinished = open_lm, seed, name, [0, 0], 0
+    ): self.open_lm, self.seed, self.name, self.tokens, self.unfinished, self.emitted = open_lm, seed, name, [0, 0], 0, None
 
     def loglikelihood(self, requests): raise EngineError('a model at an address cannot rate given answers; use a transformers folder for this benchmark')
     def apply_chat_template(self, turns, add_generation_prompt=True): return json.dumps(turns)   # taken apart again below
 
-# %% ../nbs/11_answers.ipynb #98c57e3e
+# %% ../nbs/11_answers.ipynb #a23ec1f4
 def _request(args:tuple, chat:bool, stage:str, index:int, seed:int|None) -> Request:
     "A question of the harness as one of psi"
     prompt, stop = args[0], tuple(s for s in args[1].get('until', ()) if s)[:4]   # OpenAI takes four at the most
@@ -232,7 +238,7 @@ def _stopped(text:str, until:Sequence[str]) -> str:
     "`text` up to the first stop string"
     return text[:min((at for s in until if s and (at := text.find(s)) >= 0), default=len(text))]
 
-# %% ../nbs/11_answers.ipynb #076c163f
+# %% ../nbs/11_answers.ipynb #8479db83
 @patch
 def generate_until(self:AtAddress, requests:Sequence) -> list[str]: # in their order
     "Ask for a text for each request of the harness"
@@ -249,10 +255,10 @@ def generate_until(self:AtAddress, requests:Sequence) -> list[str]: # in their o
                 self.unfinished += not reply.finished
                 out[i] = _stopped(reply.text, requests[i].args[1].get('until', ()))
                 self.tokens = [a + (b or 0) for a, b in zip(self.tokens, (reply.prompt_tokens, reply.completion_tokens))]
-                bar.set_postfix_str(lm.pulse(), refresh=False); bar.update()
+                bar.set_postfix_str(lm.pulse() + _emitted(self), refresh=False); bar.update()
     return out
 
-# %% ../nbs/11_answers.ipynb #a762516b
+# %% ../nbs/11_answers.ipynb #773f6813
 def address_lm(
     model:str,    # its name at the address; for 'llama.cpp' a name that `psi fetch` knows, or a GGUF file
     engine:str,   # 'llama.cpp' in a process of its own, or an address like 'http://localhost:8000/v1'

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['most_tokens', 'Budget']
 
-# %% ../nbs/01_budget.ipynb #f5d977f4
+# %% ../nbs/01_budget.ipynb #217d1b92
 import asyncio, json
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from fastcore.basics import patch
 from .core import BudgetError
 
-# %% ../nbs/01_budget.ipynb #1c3af6c6
+# %% ../nbs/01_budget.ipynb #ec3e8ee0
 def most_tokens(
     body:dict,     # of a request
     longer:int=0,  # how often a reply that was cut off is asked for again, with twice the `max_tokens` each time
@@ -23,7 +23,7 @@ def most_tokens(
     prompt, reply = len(json.dumps(ask, ensure_ascii=False).encode())//3 + 1, body.get('max_tokens') or 2*longest or 2000
     return prompt*(longer + 1) + reply*(2**(longer + 1) - 1)
 
-# %% ../nbs/01_budget.ipynb #b2352ef9
+# %% ../nbs/01_budget.ipynb #1deb5de3
 class Budget:
     "Limits that hold for all models of a run together"
     def __init__(self,
@@ -33,7 +33,7 @@ class Budget:
         how:str='raise it and run the same again', # what a user does then
     ): self.limits, self.used, self.most, self.how, self._held, self._turn = {k: v for k, v in limits.items() if v}, used, most, how, [], None
 
-# %% ../nbs/01_budget.ipynb #aeafae46
+# %% ../nbs/01_budget.ipynb #f0098662
 def _over(budget:Budget, more:dict) -> str:
     "The limit that would be passed; '' where none would be"
     used = budget.used()
@@ -48,7 +48,7 @@ def _stop(budget:Budget, k:str, more:dict) -> BudgetError:
     may = f', and the next request may take {n(more[k])}' if more.get(k) else ''
     return BudgetError(f'budget.{k} is {n(budget.limits[k])}: {n(budget.used().get(k, 0))} are used{may}; all replies so far are kept; {budget.how}')
 
-# %% ../nbs/01_budget.ipynb #13e286f8
+# %% ../nbs/01_budget.ipynb #18852746
 @patch
 @asynccontextmanager
 async def room(self:Budget,
@@ -66,7 +66,7 @@ async def room(self:Budget,
         self._held.remove(more)
         if self._turn: self._turn.set(); self._turn = None
 
-# %% ../nbs/01_budget.ipynb #887d1952
+# %% ../nbs/01_budget.ipynb #d47b258f
 @patch
 def check(self:Budget):
     "`BudgetError` where a limit is reached"

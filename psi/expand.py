@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['task_request', 'Generated', 'collect', 'waterfall', 'waterfall_table', 'expand']
 
-# %% ../nbs/05_expand.ipynb #53adf3f7
+# %% ../nbs/05_expand.ipynb #14737d12
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from .knowledge import Knowledge
 from .lm import LM, progress
 from .prompts import generate_prompt, generate_stop, parse_instances
 
-# %% ../nbs/05_expand.ipynb #9c3999b8
+# %% ../nbs/05_expand.ipynb #4de8df9d
 def task_request(
     i:int,    # index of the request
     lm:LM,    # its mode shapes the prompt
@@ -42,7 +43,7 @@ def task_request(
     origin = Origin(stage, i, None, (*(p.id for p in principles), *(x.id for x in shown)), tuple(c.id for c in K))
     return Request(prompt, stage, i, draw, tuple(generate_stop(per_request))), origin
 
-# %% ../nbs/05_expand.ipynb #8f4e9626
+# %% ../nbs/05_expand.ipynb #d435a522
 @dataclass(frozen=True)
 class Generated:
     "What a generating stage made: the kept, the dropped, and how many replies were read for it"
@@ -50,14 +51,14 @@ class Generated:
     dropped:list[Dropped]    # every other candidate, with its reason
     requests:int             # replies that were read
 
-# %% ../nbs/05_expand.ipynb #f7e0fb64
+# %% ../nbs/05_expand.ipynb #0b79029d
 def _candidates(reply:Reply, origin:Origin, opened:str) -> list[Instance|Dropped]:
     "The tasks in a reply, each with its origin"
     found = [Dropped('request failed', reply.error)] if reply.error else parse_instances(reply.text, opened if reply.text else '', reply.finished) or [Dropped('empty reply')]
     origins = [replace(origin, item=j) for j in range(len(found))]
     return [replace(x, origin=o, **({'instance': replace(x.instance, origin=o)} if getattr(x, 'instance', None) else {})) for x, o in zip(found, origins)]
 
-# %% ../nbs/05_expand.ipynb #e95e1d47
+# %% ../nbs/05_expand.ipynb #c4fd67ce
 def collect(
     lm:LM, # M_g
     ask:Callable[[int], tuple[Request, Origin]], # index -> request and what it shows
@@ -66,7 +67,7 @@ def collect(
     patience:int=20, # requests in a row that may yield nothing
 ) -> Generated: # exactly n instances
     "Ask, read and judge until n instances are kept"
-    kept, dropped, shown, idle = [], [], {}, 0
+    kept, dropped, shown, idle, kg, start = [], [], {}, 0, lm.kg(), time.monotonic()
     def requests():
         for i in count(): r, shown[i] = ask(i); yield r
     stage = ask(0)[0].stage
@@ -77,19 +78,19 @@ def collect(
             for x in _candidates(reply, shown.pop(r.index), 'Instruction:' if lm.mode == 'completion' else ''):
                 why = x if isinstance(x, Dropped) else Dropped('surplus', instance=x, origin=x.origin) if len(kept) == n else judge(x)
                 kept.append(x) if why is None else dropped.append(why)
-            bar.set_postfix_str(lm.pulse(), refresh=False); bar.update(len(kept) - before)
+            bar.set_postfix_str(f'{len(kept)/(time.monotonic() - start + 1e-9):.2g} kept/s, {lm.pulse(len(kept)/n, kg)}', refresh=False); bar.update(len(kept) - before)
             idle = 0 if len(kept) > before else idle + 1
             if len(kept) == n: return Generated(kept, dropped, r.index + 1)
             if idle == patience: raise EngineError(_barren(stage, kept, dropped, n, patience))
 
-# %% ../nbs/05_expand.ipynb #bd790e46
+# %% ../nbs/05_expand.ipynb #c080ab1d
 def _barren(stage:str, kept:list, dropped:list[Dropped], n:int, patience:int) -> str:
     "What to say when nothing comes any more"
     why = ', '.join(f'{k} {v}' for k, v in Counter(d.reason for d in dropped if d.origin).most_common(3))
     return (f"{stage}: {patience} requests in a row gave nothing to keep, {len(kept)} of {n} so far (dropped: {why}); "
             "try a larger model, mode = 'completion', other sampling, or fewer instances")
 
-# %% ../nbs/05_expand.ipynb #caccb39a
+# %% ../nbs/05_expand.ipynb #f912fee1
 def waterfall(
     instances:Sequence[Instance], # kept
     dropped:Sequence[Dropped],    # not kept
@@ -98,7 +99,7 @@ def waterfall(
     reasons = Counter(d.reason for d in dropped)
     return {'candidates': len(instances) + len(dropped), **dict(reasons.most_common()), 'kept': len(instances)}
 
-# %% ../nbs/05_expand.ipynb #bc248185
+# %% ../nbs/05_expand.ipynb #265452f7
 def waterfall_table(
     counts:dict[str, int], # what `waterfall` gave
 ) -> str: # Markdown
@@ -107,13 +108,13 @@ def waterfall_table(
     row = lambda name, v: f'| {name} | {v} | {v/total:.0%} | `{"█" * round(24*v/total) or "▏"}` |'
     return '| | | | |\n|---|--:|--:|:--|\n' + '\n'.join(row(f'**{k}**' if k in ('candidates', 'kept') else f'− {k}', v) for k, v in counts.items())
 
-# %% ../nbs/05_expand.ipynb #9b837f4b
+# %% ../nbs/05_expand.ipynb #2664f9b1
 @patch
 def _repr_markdown_(self:Generated) -> str:
     "The waterfall"
     return waterfall_table(waterfall(self.instances, self.dropped)) + f'\n\n{self.requests} requests'
 
-# %% ../nbs/05_expand.ipynb #39e43069
+# %% ../nbs/05_expand.ipynb #c6e04647
 def expand(
     lm:LM, # M_g
     seeds:Sequence[Instance], # D_seed

@@ -61,8 +61,10 @@ class Reply:
 _PAGE = 4096   # bytes of a page of the file
 _SCHEMA = f'''PRAGMA page_size={_PAGE}; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
 CREATE TABLE IF NOT EXISTS calls(key TEXT PRIMARY KEY, stage TEXT, idx INTEGER, weights TEXT, request TEXT, reply TEXT, at REAL, crc INTEGER);
-CREATE TABLE IF NOT EXISTS failures(key TEXT, stage TEXT, idx INTEGER, reason TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, seconds REAL, at REAL, attempt INTEGER)'''
+CREATE TABLE IF NOT EXISTS failures(key TEXT, stage TEXT, idx INTEGER, reason TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, seconds REAL, at REAL, attempt INTEGER);
+CREATE TABLE IF NOT EXISTS energy(at REAL, seconds REAL, stage TEXT, model TEXT, cpu REAL, gpu REAL, ram REAL, how TEXT, crc INTEGER)'''
 _CALL = 'INSERT OR IGNORE INTO calls VALUES (?,?,?,?,?,?,?,?)'
+_ENERGY = 'INSERT INTO energy VALUES (?,?,?,?,?,?,?,?,?)'
 _FAILURE = 'INSERT INTO failures VALUES (?,?,?,?,?,?,?,?,?)'
 
 def _crc(row:Sequence) -> int: return zlib.crc32('\0'.join(map(str, row)).encode())
@@ -193,6 +195,30 @@ async def failed(self:Journal,
     u = usage or {}
     await self._enqueue((_FAILURE, (key, request.stage, request.index, reason, u.get('prompt_tokens'), u.get('completion_tokens'), round(seconds, 3), round(time.time(), 3), attempt)))
 
+# %% ../nbs/01_journal.ipynb #51db264a
+@patch
+def put_energy(self:Journal,
+    seconds:float,      # that the interval lasted
+    stage:str='',       # what ran
+    model:str='',       # and with which model
+    cpu:float|None=None, gpu:float|None=None, ram:float|None=None, # kWh without PUE; None where it was not read
+    how:str='',         # what was read: 'CPU by RAPL; no GPU; RAM by size, 20 W'
+    at:float|None=None, # seconds since 1970 at the end of the interval; None for now
+):
+    "Write down what an interval used; it is on the disk when this returns"
+    real = lambda v: None if v is None or v != v else float(v) + 0.   # SQLite knows neither NaN nor -0
+    row = (round(float(time.time() if at is None else at), 3), real(seconds), stage, model, real(cpu), real(gpu), real(ram), how)
+    self._commit([(_ENERGY, (*row, _crc(row)))])
+
+# %% ../nbs/01_journal.ipynb #5c98112a
+@patch
+def energy(self:Journal,
+    stage:str='', # only this stage; the default is all
+) -> list[dict]: # at, seconds, stage, model, cpu, gpu, ram, how of each interval, in the order they were written
+    "The energy of what ran on this machine"
+    names = 'at', 'seconds', 'stage', 'model', 'cpu', 'gpu', 'ram', 'how'
+    with self._lock: return [dict(zip(names, r)) for r in self.db.execute('SELECT * FROM energy WHERE ?="" OR stage=? ORDER BY rowid', (stage, stage))]
+
 # %% ../nbs/01_journal.ipynb #0b66dec4
 @patch
 def rows(self:Journal,
@@ -282,7 +308,8 @@ def _damage(db:sqlite3.Connection, path:Path) -> str:
         if ends and db.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchone()[1] < ends[-1]: return 'its write-ahead log is broken'
         if not db.execute('SELECT count(*) FROM sqlite_master').fetchone()[0]: return ''   # nothing in it yet
         if (found := db.execute('PRAGMA integrity_check(1)').fetchone()[0]) != 'ok': return found.splitlines()[-1]
-        bad = sum(_crc(row[:-1]) != row[-1] for row in db.execute('SELECT * FROM calls'))
+        tables = ['calls', *(t for t, in db.execute('SELECT name FROM sqlite_master WHERE name="energy"'))]   # an old journal has no energy
+        bad = sum(_crc(row[:-1]) != row[-1] for t in tables for row in db.execute(f'SELECT * FROM {t}'))
         return f'{bad} of its rows have a wrong checksum' if bad else ''
     except sqlite3.Error as e: return str(e).splitlines()[0]
 
@@ -324,21 +351,28 @@ def _values(data:bytes) -> list:
                    else int.from_bytes(piece, 'big', signed=True) if k < 7 else piece.decode() if k % 2 else piece)
     return out
 
-# %% ../nbs/01_journal.ipynb #ec764a78
-def _salvage(path:Path) -> list[tuple]:
-    "The rows of `calls` that are sound, however damaged the file is"
+# %% ../nbs/01_journal.ipynb #c50d6b0e
+_REALS = {8: (6,), 9: (0, 1, 4, 5, 6)} # which values of a call and of an interval are real numbers, by the length of the row
+
+def _sound(row:list) -> tuple[str, tuple]|None:
+    "The row with the statement that writes it again, if its checksum is right"
+    for i in _REALS.get(len(row), ()):
+        if isinstance(row[i], int): row[i] = float(row[i])   # SQLite stores 5.0 as 5
+    return (_CALL if len(row) == 8 else _ENERGY, tuple(row)) if len(row) in _REALS and _crc(row[:-1]) == row[-1] else None
+
+# %% ../nbs/01_journal.ipynb #084b2424
+def _salvage(path:Path) -> list[tuple[str, tuple]]:
+    "The rows of calls and of energy that are sound, however damaged the file is"
     raw, found = path.read_bytes(), {}
     pages = {i + 1: raw[i * _PAGE:(i + 1) * _PAGE] for i in range(len(raw) // _PAGE)} | {n: page for n, _, page in _log(path)}
     for n, page in pages.items():
         head = 100 if n == 1 else 0   # the first page starts with the file's header
         if page[head] != 13: continue
         for i in range(int.from_bytes(page[head + 3:head + 5], 'big')):
-            try: row = _values(_payload(pages, page, int.from_bytes(page[head + 8 + 2*i:head + 10 + 2*i], 'big')))
+            try: row = _sound(_values(_payload(pages, page, int.from_bytes(page[head + 8 + 2*i:head + 10 + 2*i], 'big'))))
             except (LookupError, ValueError, struct.error): continue
-            if len(row) != 8: continue
-            if isinstance(row[6], int): row[6] = float(row[6])   # SQLite stores 5.0 as 5
-            if _crc(row[:-1]) == row[-1]: found[row[0]] = tuple(row)
-    return sorted(found.values(), key=lambda row: row[6])
+            if row: found[row[1][0] if row[0] is _CALL else row] = row   # a page that is no longer in use may hold a copy
+    return sorted(found.values(), key=lambda r: r[1][6 if r[0] is _CALL else 0])
 
 # %% ../nbs/01_journal.ipynb #c862f602
 def _mend(path:Path, repair:bool, said:Callable[[str], None]):
@@ -353,15 +387,15 @@ def _mend(path:Path, repair:bool, said:Callable[[str], None]):
                 if Path(f'{path}{end}').exists(): shutil.copy2(f'{path}{end}', f'{aside}{end}')
     except (sqlite3.Error, OSError) as e: raise _trouble(path, e) from None
     _rebuild(path, rows)
-    said(f'{path}: damaged ({what}); {len(rows)} sound replies are kept, what is missing will be asked again; the damaged file is now {aside.name}')
+    said(f'{path}: damaged ({what}); {sum(sql is _CALL for sql, _ in rows)} sound replies are kept, what is missing will be asked again; the damaged file is now {aside.name}')
 
 # %% ../nbs/01_journal.ipynb #cab05c5f
-def _rebuild(path:Path, rows:Sequence[tuple]):
+def _rebuild(path:Path, rows:Sequence[tuple[str, tuple]]):
     "A new journal of these rows, in the place of the old"
     new = path.with_suffix('.new')
     new.unlink(missing_ok=True)
     fresh = Journal(new)
-    fresh._commit([(_CALL, row) for row in rows])
+    fresh._commit(rows)
     fresh.close()
     for end in ('-wal', '-shm'): Path(f'{path}{end}').unlink(missing_ok=True)
     new.replace(path)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Tally', 'LM', 'scripted', 'progress']
 
-# %% ../nbs/02_lm.ipynb #43f9a2e0
+# %% ../nbs/02_lm.ipynb #7b3e78e0
 import asyncio, atexit, hashlib, json, os, random, sys, threading, time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ from .core import ConfigError, EngineError
 from .journal import Journal, Reply, Request
 from .pace import Pace
 
-# %% ../nbs/02_lm.ipynb #1dfef856
+# %% ../nbs/02_lm.ipynb #b920b3d9
 @dataclass
 class Tally:
     "What an LM has done so far"
@@ -34,7 +34,7 @@ class Tally:
     longest:int=0 # tokens of the longest reply
     since:float=0. # when the first request was sent, on `time.monotonic`'s clock
 
-# %% ../nbs/02_lm.ipynb #e06c10fd
+# %% ../nbs/02_lm.ipynb #c48a4bfe
 class LM:
     "A model at an OpenAI-style address"
     def __init__(self,
@@ -63,11 +63,11 @@ class LM:
         self.timeout, self.retries, self.weights, self.longer, self.sampling = timeout, retries, weights, longer, sampling
         self._pace = dict(most=concurrency, adapt=adapt, rpm=rpm, tpm=tpm, give_up=give_up, name=model)
         self._api_key, self.key_from, self._open, self.engine, self.tally, self._flying, self._lock, self._opening = api_key, key_from, None, None, Tally(), {}, threading.Lock(), threading.Lock()
-        self.guard = self.at_home = self.budget = None   # see below: what may leave, where it may go, and how much there is to spend
+        self.guard = self.at_home = self.budget = self.emitted = None   # see below: what may leave, where it may go, how much there is to spend, and how many kgCO2e it was so far
 
     def __repr__(self): return f'LM({self.model!r}, mode={self.mode!r}, concurrency={self.concurrency}, {self.sampling})'
 
-# %% ../nbs/02_lm.ipynb #f805b59b
+# %% ../nbs/02_lm.ipynb #4e1924a0
 @patch
 def body(self:LM,
     r:Request, # what to ask
@@ -79,13 +79,13 @@ def body(self:LM,
     if r.schema: extra['response_format'] = {'type': 'json_schema', 'json_schema': {'name': 'reply', 'schema': r.schema, 'strict': True}}
     return {'model': self.model, **ask, **self.sampling, **extra}
 
-# %% ../nbs/02_lm.ipynb #423478c7
+# %% ../nbs/02_lm.ipynb #7382cf14
 def _name(lm:LM, body:dict) -> str:
     "The key of a request with this body"
     what = json.dumps([1, lm.mode, lm.weights, body, *[lm.longer] * bool(lm.longer)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(what.encode()).hexdigest()
 
-# %% ../nbs/02_lm.ipynb #8afef293
+# %% ../nbs/02_lm.ipynb #eb76eb5c
 @patch
 def outgoing(self:LM,
     r:Request, # what to ask
@@ -94,7 +94,7 @@ def outgoing(self:LM,
     body = self.body(r)
     return self.guard.check(r, body) if self.guard else (body, None)
 
-# %% ../nbs/02_lm.ipynb #1d8027c9
+# %% ../nbs/02_lm.ipynb #10ec1439
 @patch
 def key(self:LM,
     r:Request, # what to ask
@@ -102,7 +102,7 @@ def key(self:LM,
     "Hash of everything that shapes the reply"
     return _name(self, self.outgoing(r)[0])
 
-# %% ../nbs/02_lm.ipynb #7aed3b6f
+# %% ../nbs/02_lm.ipynb #76d6e7d8
 _thread = {}
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -119,7 +119,7 @@ def _hang_up():
     async def close(): await asyncio.gather(*(c.close() for c in _thread['clients']), return_exceptions=True)
     if _thread.get('pid') == os.getpid(): asyncio.run_coroutine_threadsafe(close(), _loop()).result(5)
 
-# %% ../nbs/02_lm.ipynb #6f964b65
+# %% ../nbs/02_lm.ipynb #2ca3ac33
 def _said(e:Exception, key:str='') -> str:
     "What went wrong, in the server's words or those of the first cause; never with the key"
     body = getattr(e, 'body', None)
@@ -128,14 +128,14 @@ def _said(e:Exception, key:str='') -> str:
     said = (str(said or getattr(e, 'strerror', None) or e).strip() or type(e).__name__).splitlines()[0]
     return (said.replace(key, '...') if key else said)[:200]
 
-# %% ../nbs/02_lm.ipynb #8d6b1b50
+# %% ../nbs/02_lm.ipynb #7bbf4ff3
 def _key_of(lm:LM, url:str) -> str:
     "The key to send: the given one, the environment's, or a stand-in for engines that ask for none"
     key = lm._api_key() if callable(lm._api_key) else lm._api_key or os.environ.get('OPENAI_API_KEY')
     if not key and 'api.openai.com' in url: raise EngineError(f'{url}: asks for a key; put it into {lm.key_from}')
     return key or 'none'
 
-# %% ../nbs/02_lm.ipynb #1e252812
+# %% ../nbs/02_lm.ipynb #48fa340d
 async def _models(client, wait:float=300.) -> list[str]:
     "Names of the models at an address; empty where it does not tell. Waits for one that is loading"
     import openai
@@ -148,13 +148,13 @@ async def _models(client, wait:float=300.) -> list[str]:
             if e.status_code not in (429, 500, 502, 503, 504) or time.monotonic() > end: raise
             await asyncio.sleep(pause := min(2*pause, 2.))
 
-# %% ../nbs/02_lm.ipynb #3fca6a2e
+# %% ../nbs/02_lm.ipynb #5f80385b
 @patch
 def address(self:LM) -> str: # '' where it is known only when it is opened
     "Where requests go"
     return '' if callable(self.base_url) else self.base_url or os.environ.get('OPENAI_BASE_URL') or 'https://api.openai.com/v1'
 
-# %% ../nbs/02_lm.ipynb #4d7b4848
+# %% ../nbs/02_lm.ipynb #e30bcdff
 def _connect(lm:LM) -> tuple:
     "Address, client, pace and key"
     import openai
@@ -172,7 +172,7 @@ def _connect(lm:LM) -> tuple:
         raise EngineError(f'{url}: does not know the model {lm.model!r}; it has {", ".join(sorted(names)[:8])}' + ', ...'*(len(names) > 8))
     return url, client, Pace(**lm._pace), key
 
-# %% ../nbs/02_lm.ipynb #ca542233
+# %% ../nbs/02_lm.ipynb #d2564cbb
 @patch
 def open(self:LM):
     "Connect, and check that the address answers and knows the model; done by the first request that needs it"
@@ -180,21 +180,21 @@ def open(self:LM):
         if not self._open or self._open[2].broken or self.engine and self.engine.died: self._open = _connect(self)
         return self._open
 
-# %% ../nbs/02_lm.ipynb #20e739cc
+# %% ../nbs/02_lm.ipynb #27e0e623
 @patch
 def hang_up(self:LM):
     "End the connection; the next request opens it again"
     opened, self._open = self._open, None
     if opened: asyncio.run_coroutine_threadsafe(opened[1].close(), _loop()).result(10)
 
-# %% ../nbs/02_lm.ipynb #9ba05593
+# %% ../nbs/02_lm.ipynb #11293375
 @patch
 def close(self:LM):
     "Hang up, and stop the engine if it is this process's own; the next request opens both again"
     self.hang_up()
     if self.engine: self.engine.close()
 
-# %% ../nbs/02_lm.ipynb #936d592c
+# %% ../nbs/02_lm.ipynb #4adb648b
 @dataclass(frozen=True)
 class _Verdict:
     "What a failed try means"
@@ -211,7 +211,7 @@ class _NoAnswer(Exception):
     "The server sent something that is no answer"
     def __init__(self, why, usage=None): super().__init__(why); self.usage = usage
 
-# %% ../nbs/02_lm.ipynb #63ec2778
+# %% ../nbs/02_lm.ipynb #26e4c1ca
 def _retry_after(headers) -> float|None:
     "Seconds that the server asks to wait; it says so in milliseconds, in seconds, or as a date"
     from email.utils import parsedate_to_datetime
@@ -221,7 +221,7 @@ def _retry_after(headers) -> float|None:
         return max(0., float(said) if said.replace('.', '', 1).isdigit() else parsedate_to_datetime(said).timestamp() - time.time())
     except (ValueError, TypeError): return None
 
-# %% ../nbs/02_lm.ipynb #edf7f6e7
+# %% ../nbs/02_lm.ipynb #8a98ed51
 _FATAL = { # what a user can do about it
 401: 'refuses the key; put the right one into {key_from}',
 403: 'refuses the key; put the right one into {key_from}',
@@ -239,7 +239,7 @@ def _status(e, lm:LM, url:str, key:str) -> _Verdict:
     if long: return _Verdict(f'HTTP {code}, too long' if lm.at_home else said, final=True)
     return _Verdict(said, fatal=EngineError(f'{url}: ' + _FATAL.get(code, 'refuses the request of {model} with HTTP {code} ({said}); correct the settings').format(model=lm.model, said=said, code=code, key_from=lm.key_from)))
 
-# %% ../nbs/02_lm.ipynb #e1f20bad
+# %% ../nbs/02_lm.ipynb #2d28b5bb
 def _verdict(e:Exception, lm:LM, url:str, key:str) -> _Verdict:
     "What an exception means"
     import openai
@@ -252,7 +252,7 @@ def _verdict(e:Exception, lm:LM, url:str, key:str) -> _Verdict:
     if not isinstance(e, OSError) and type(e).__module__.partition('.')[0] not in ('aiohttp', 'httpx', 'httpx2', 'httpcore', 'httpcore2'): raise e   # e.g. a malformed answer
     return _Verdict(type(e).__name__ if lm.at_home else _said(e, key), lost=True)
 
-# %% ../nbs/02_lm.ipynb #04bc9c7e
+# %% ../nbs/02_lm.ipynb #f9e2b401
 def _reply(text:str, seconds:float, attempts:int) -> Reply:
     "What the engine sent, as a Reply"
     got = json.loads(text)
@@ -267,7 +267,7 @@ def _reply(text:str, seconds:float, attempts:int) -> Reply:
     return Reply(text, str(c.get('finish_reason') or 'stop'), u.get('prompt_tokens'), u.get('completion_tokens'), details.get('cached_tokens') if isinstance(details, dict) else None,
                  round(seconds, 3), attempts, str(got.get('model') or ''))
 
-# %% ../nbs/02_lm.ipynb #c7f4a33f
+# %% ../nbs/02_lm.ipynb #7b3c36e8
 def _opened(lm:LM) -> tuple:
     "Address, client, pace and key"
     if not lm._open: raise EngineError(f'{lm.model}: was closed while requests were in flight; ask again')
@@ -292,7 +292,7 @@ async def _try(lm:LM, body:dict, attempt:int, key:str) -> Reply|_Verdict:
     if guess and reply.completion_tokens is not None: pace.tokens.settle((reply.prompt_tokens or 0) + reply.completion_tokens - guess)
     return reply
 
-# %% ../nbs/02_lm.ipynb #51a7d5c5
+# %% ../nbs/02_lm.ipynb #cca2897c
 _chance = random.Random()
 
 async def _asked(lm:LM, r:Request, body:dict, key:str) -> Reply:
@@ -333,7 +333,7 @@ async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
     if not lm.budget: return await _asked(lm, r, body, key)
     async with lm.budget.room(lm, body): return await _asked(lm, r, body, key)
 
-# %% ../nbs/02_lm.ipynb #6db5efd5
+# %% ../nbs/02_lm.ipynb #4d21d2dc
 def _submit(lm:LM, r:Request, body:dict, key:str, note=None) -> Future:
     "A reply on its way; who asks for the same waits for the same"
     lm.open()
@@ -353,7 +353,7 @@ def _call_back(lm:LM, f:Future):
         f.waiting -= 1
         if not f.waiting: f.cancel()
 
-# %% ../nbs/02_lm.ipynb #a03cda84
+# %% ../nbs/02_lm.ipynb #0d65a31a
 @patch
 def stream(self:LM,
     requests:Iterable[Request|str], # may be endless
@@ -378,7 +378,7 @@ def stream(self:LM,
     finally:
         for _, f, known in flying: known or _call_back(self, f)
 
-# %% ../nbs/02_lm.ipynb #bcfbeb88
+# %% ../nbs/02_lm.ipynb #1dddfaff
 @patch
 def __call__(self:LM,
     prompts:str|Request|Iterable[str|Request], # one, or many
@@ -387,7 +387,7 @@ def __call__(self:LM,
     if isinstance(prompts, str | Request) or not isinstance(prompts, Iterable): return next(self.stream([prompts]))[1]
     return [reply for _, reply in self.stream(prompts)]
 
-# %% ../nbs/02_lm.ipynb #2ec54e06
+# %% ../nbs/02_lm.ipynb #d37cbb39
 @patch
 async def agenerate(self:LM,
     prompts:Iterable[str|Request], # any number
@@ -395,7 +395,7 @@ async def agenerate(self:LM,
     "Ask and wait, from async code: the caller's loop stays free"
     return await asyncio.to_thread(self, list(prompts))
 
-# %% ../nbs/02_lm.ipynb #dc1a9510
+# %% ../nbs/02_lm.ipynb #3e7b12b6
 @patch
 def replay(self:Journal,
     model:str='', # whose replies; may be left out where the journal holds those of one model
@@ -409,7 +409,7 @@ def replay(self:Journal,
     sampling = {k: v for k, v in sent.items() if k not in ('model', 'messages', 'prompt', 'seed', 'stop', 'response_format')}
     return LM(model, nobody, 'chat' if 'messages' in sent else 'completion', journal=self, weights=row['weights'], **sampling)
 
-# %% ../nbs/02_lm.ipynb #649fa156
+# %% ../nbs/02_lm.ipynb #c3af753e
 def _answer(handler, reply, body:dict):
     "Send what `reply` makes of a request, in OpenAI's shape"
     prompt = body['messages'][-1]['content'] if 'messages' in body else body['prompt']
@@ -424,7 +424,7 @@ def _answer(handler, reply, body:dict):
     handler.send_response(status); handler.send_header('Content-Type', 'application/json'); handler.send_header('Content-Length', str(len(out)))
     handler.end_headers(); handler.wfile.write(out)
 
-# %% ../nbs/02_lm.ipynb #e66b31bc
+# %% ../nbs/02_lm.ipynb #8b79ff96
 @contextmanager
 def scripted(
     reply:Callable[[str, dict], str|tuple[int, dict]], # (prompt, the whole request body) -> the model's text, or a status and a whole response
@@ -444,7 +444,7 @@ def scripted(
     try: yield f'http://127.0.0.1:{server.server_port}/v1'
     finally: server.shutdown(); server.server_close()
 
-# %% ../nbs/02_lm.ipynb #adcef528
+# %% ../nbs/02_lm.ipynb #0d39e09a
 def progress(
     total:int, # what counts as done
     what:str,  # a word or two before the bar
@@ -455,7 +455,7 @@ def progress(
     watched = sys.stderr.isatty() or 'ipykernel' in sys.modules
     return tqdm(total=total, desc=f'{what:10}', disable=not watched, unit_scale=scale, dynamic_ncols=True, leave=True, bar_format='{desc} {bar:24} {n_fmt}/{total_fmt} {elapsed} (~{remaining} left){postfix}')
 
-# %% ../nbs/02_lm.ipynb #a4b29f07
+# %% ../nbs/02_lm.ipynb #b0203bd2
 @patch
 def __str__(self:Tally) -> str:
     "For the right end of a progress bar"
@@ -463,8 +463,18 @@ def __str__(self:Tally) -> str:
     parts = [f'{self.known + self.answered} replies', f'{rate:.0f} tok/s' * bool(rate), f'{self.retries} retries' * bool(self.retries), f'{self.failed} failed' * bool(self.failed), f'{self.withheld} withheld' * bool(self.withheld)]
     return ', '.join(p for p in parts if p)
 
-# %% ../nbs/02_lm.ipynb #cbc847fb
+# %% ../nbs/02_lm.ipynb #c838a67d
 @patch
-def pulse(self:LM) -> str:
-    "Replies so far, tokens a second, requests in flight, retries"
-    return f'{self.tally}' + (f', {self._open[2].in_flight} in flight' if self._open else '')
+def kg(self:LM) -> float|None: # kgCO2e; None where nobody counts them
+    "What the run has emitted so far"
+    return self.emitted() if self.emitted else None
+
+@patch
+def pulse(self:LM,
+    done:float=0., # part of the work that is done, from 0 to 1
+    since:float|None=None, # what `kg` was when the work began
+) -> str:
+    "Replies so far, tokens a second, requests in flight, retries, kgCO2e so far and at the end"
+    kg = self.kg()
+    end = f' (~{since + (kg - since)/done:.2g} at the end)' if kg is not None and since is not None and done > 0 else ''
+    return f'{self.tally}' + (f', {self._open[2].in_flight} in flight' if self._open else '') + (f', {kg:.2g} kgCO2e{end}' if kg is not None else '')

@@ -5,22 +5,26 @@
 # %% auto #0
 __all__ = ['STAGES', 'make_lm', 'make_knowledge', 'make_guard', 'given_principles', 'run', 'Run']
 
-# %% ../nbs/14_pipeline.ipynb #7ca6dc8b
+# %% ../nbs/14_pipeline.ipynb #f61a2698
 import json, os, platform, sys, time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from fastcore.basics import patch
 from .anonymize import Anonymizer
 from .audit import Audit, Surfaced, audit, audit_data, read_log
-from .boundary import Guard, keep_home, read_terms
-from .core import (Instance, Principle, Dropped, ConfigError, DataError, read_instances, packaged_seeds, read_records, write_records, write_text)
+from .boundary import Guard, home, keep_home, read_terms
+from .carbon import grid
+from .core import (Instance, Principle, Dropped, BoundaryError, ConfigError, DataError, read_instances, packaged_seeds, read_records, write_records, write_text)
 from .config import Config, ModelConfig, read_config, to_toml
 from .journal import Journal
 from .knowledge import Knowledge
+from .ledger import Ledger, Price, is_here, make_ledger
 from .lm import LM
+from .meter import Meter
 from .local import WEIGHTS, local_lm
 from .prompts import LEARNED, learned_principles, reflect_prompt, summarize_prompt
 from .expand import expand, waterfall, waterfall_table
@@ -28,8 +32,9 @@ from .reflect import reflect, principles_table
 from .cluster import Clustering, cluster, embed
 from .summarize import summarize
 from .generate import generate
+from .spending import Spending, make_budget
 
-# %% ../nbs/14_pipeline.ipynb #de858a66
+# %% ../nbs/14_pipeline.ipynb #93d4d5ec
 def _key(m:ModelConfig) -> str|None:
     "The key to this model: from a file, or from the environment; never another provider's"
     if not m.api_key_file:
@@ -39,7 +44,7 @@ def _key(m:ModelConfig) -> str|None:
     try: return Path(m.api_key_file).expanduser().read_text(encoding='utf-8').strip()
     except (OSError, UnicodeDecodeError) as e: raise ConfigError(f'{m.api_key_file}: the key cannot be read ({getattr(e, "strerror", None) or "not text"}); correct api_key_file') from None
 
-# %% ../nbs/14_pipeline.ipynb #5e647eb4
+# %% ../nbs/14_pipeline.ipynb #cb3674b9
 def make_lm(
     m:ModelConfig, # one of the config's models
     journal:Journal|None=None, # where replies are kept
@@ -51,8 +56,8 @@ def make_lm(
     weights = WEIGHTS[m.model].sha256 if m.model in WEIGHTS else ''
     return LM(m.model, url, m.mode, m.concurrency, journal, lambda: _key(m), weights=weights, key_from=f'the file {m.api_key_file}' if m.api_key_file else f'the environment variable {m.api_key_env}', adapt=m.adapt, rpm=m.rpm, tpm=m.tpm, **ask)
 
-# %% ../nbs/14_pipeline.ipynb #1bebf58a
-_where_not_what = {'name', 'base_url', 'api_key_env', 'api_key_file', 'concurrency', 'adapt', 'rpm', 'tpm', 'context', 'timeout', 'retries', 'give_up', 'patience', 'trusted'}
+# %% ../nbs/14_pipeline.ipynb #c260c2af
+_where_not_what = {'name', 'base_url', 'api_key_env', 'api_key_file', 'concurrency', 'adapt', 'rpm', 'tpm', 'context', 'timeout', 'retries', 'give_up', 'patience', 'trusted', 'carbon', 'budget', 'prices'}
 
 def _flat(d:dict, prefix:str='') -> dict:
     "Settings that shape the data, as dotted names"
@@ -62,7 +67,7 @@ def _flat(d:dict, prefix:str='') -> dict:
         out |= _flat(v, f'{prefix}{k}.') if isinstance(v, dict) and k != 'sampling' else {f'{prefix}{k}': v}
     return out
 
-# %% ../nbs/14_pipeline.ipynb #005a81b3
+# %% ../nbs/14_pipeline.ipynb #fa54b955
 def _hash(*what) -> str: return sha256(json.dumps(what, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 def _weights(config:Config) -> dict:
@@ -70,7 +75,7 @@ def _weights(config:Config) -> dict:
     names = dict(M_L=config.M_L.model, M_g=config.M_g.model, embedder=config.cluster.embedder)
     return {k: WEIGHTS[n].sha256 for k, n in names.items() if n in WEIGHTS}
 
-# %% ../nbs/14_pipeline.ipynb #e6212afa
+# %% ../nbs/14_pipeline.ipynb #18a4a1a2
 def _versions() -> dict:
     "The versions that the data may depend on"
     from importlib.metadata import PackageNotFoundError, version
@@ -80,7 +85,7 @@ def _versions() -> dict:
     return {'python': '.'.join(map(str, sys.version_info[:3])),
             **{k: of(k) for k in ('psi', 'openai', 'xllamacpp', 'sentence-transformers', 'transformers', 'torch', 'umap-learn', 'scikit-learn', 'numpy')}}
 
-# %% ../nbs/14_pipeline.ipynb #6569ffd0
+# %% ../nbs/14_pipeline.ipynb #322357c4
 def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
     "The manifest of this run: the one in the folder if it is the same run, a new one if there is none, else an error"
     want, path = _flat(config.model_dump()) | inputs, folder/'manifest.json'
@@ -96,10 +101,10 @@ def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
             raise ConfigError(f'{folder}: holds another run ({what}); set it back, or give this run another name')
     return have
 
-# %% ../nbs/14_pipeline.ipynb #190d1fc3
+# %% ../nbs/14_pipeline.ipynb #d73461c6
 STAGES = 'expand', 'clear', 'reflect', 'cluster', 'summarize', 'generate' # in their order
 
-# %% ../nbs/14_pipeline.ipynb #7bcef8bc
+# %% ../nbs/14_pipeline.ipynb #162d69a9
 def make_knowledge(
     config:Config, # of a run
 ) -> Knowledge|None: # None where the config names none
@@ -124,7 +129,31 @@ def _private_inputs(K:Knowledge|None, guard:Guard) -> dict[str, str]:
     "What a run is known by of what is private"
     return {'knowledge.source': K.digest if K else '', 'boundary.terms': _hash(guard.terms)}
 
-# %% ../nbs/14_pipeline.ipynb #74755a60
+# %% ../nbs/14_pipeline.ipynb #4eccf643
+def _prices(config:Config) -> dict[str, Price]: return {k: Price(**p.model_dump()) for k, p in config.prices.items()}
+
+def _at_home(m:ModelConfig) -> bool:
+    "Does this model run on this machine?"
+    if not m.base_url: return True
+    try: return bool(m.base_url != 'openai' and home(m.base_url))
+    except BoundaryError: return False
+
+def _split(config:Config, M_L:LM, M_g:LM) -> tuple[list[LM], list[LM]]:
+    "The models here, and those elsewhere"
+    pairs = (config.M_L, M_L), (config.M_g, M_g)
+    return [lm for m, lm in pairs if _at_home(m)], [lm for m, lm in pairs if not _at_home(m)]
+
+def _model_of(config:Config, stage:str) -> str:
+    "Which model works in a stage"
+    return {'expand': config.M_g.model, 'generate': config.M_g.model, 'reflect': config.M_L.model, 'summarize': config.M_L.model, 'cluster': config.cluster.embedder}.get(stage, '')
+
+# %% ../nbs/14_pipeline.ipynb #8a0ef899
+def _ledger_of(config:Config, journals:Iterable[Journal], accepted:int=0) -> Ledger:
+    "What journals tell, by a config's places and prices"
+    c, at_home = config.carbon, {m.model: _at_home(m) for m in (config.M_L, config.M_g)}
+    return make_ledger(journals, accepted, grid(c.country, c.region, c.intensity or None, c.pue), _prices(config), lambda model, weights: is_here(weights) or at_home.get(model, False), c.electricity or None, c.currency)
+
+# %% ../nbs/14_pipeline.ipynb #d4a6e144
 class _Work:
     "A run at work"
     def __init__(self, folder:Path, config:Config, said:Callable[[str], None]):
@@ -143,6 +172,11 @@ class _Work:
         write_text(folder/'psi.toml', to_toml(config))
         write_records(folder/'seeds.jsonl', self.seeds)   # so that the folder explains itself when the seeds have moved
         self.journal = self.M_L.journal = self.M_g.journal = Journal(folder/'journal.sqlite')
+        c = config.carbon
+        self.meter = Meter(self.journal, tracking=c.tracking) if c.measure else Meter.off()
+        self.spending = Spending(_ledger_of(config, [self.journal]), *_split(config, self.M_L, self.M_g), self.meter, _prices(config), c.electricity)
+        self.budget = make_budget(config.budget.model_dump(), self.spending, f'raise it in the config or by --set, and run the same again')
+        for m in (self.M_L, self.M_g): m.budget, m.emitted = self.budget, self.spending.kg
         self.dropped = read_records(folder/'dropped.jsonl', Dropped) if (folder/'dropped.jsonl').exists() else []
 
     def note(self): write_text(self.folder/'manifest.json', json.dumps(self.manifest, indent=1, sort_keys=True, ensure_ascii=False) + '\n')
@@ -150,14 +184,15 @@ class _Work:
     def close(self):
         self.M_L.close(); self.M_g.close(); self.journal.close()
 
-# %% ../nbs/14_pipeline.ipynb #68f84fb0
+# %% ../nbs/14_pipeline.ipynb #e48e0452
 @patch
 def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Callable):
     "The result of a stage: read back where it is done, else made, written and noted"
     part = _flat(self.config.model_dump()[name]) if name in Config.model_fields else {}
     mark = _hash(name, part, inputs, self.manifest['settings']['seed'], self.manifest['weights'])
     if self.manifest['stages'].get(name) == mark: self.said(f'{name}: done before'); return load()
-    result, dropped = make()
+    if self.budget: self.budget.check()
+    with self.meter.stage(name, _model_of(self.config, name)): result, dropped = make()
     self.dropped = [d for d in self.dropped if d.origin.stage != name] + list(dropped)
     save(result)
     write_records(self.folder/'dropped.jsonl', self.dropped)
@@ -166,14 +201,14 @@ def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Calla
     self.said(f'{name}: {len(result)} {"clusters" if name == "cluster" else "instances" if isinstance(result[0], Instance) else "principles"}' + (f', {len(dropped)} dropped' if dropped else ''))
     return result
 
-# %% ../nbs/14_pipeline.ipynb #61c84f5e
+# %% ../nbs/14_pipeline.ipynb #d3fb8356
 @patch
 def records(self:_Work, name:str, file:str, cls:type, inputs, make:Callable) -> list:
     "A stage whose result is one file of records"
     path = self.folder/file
     return self.stage(name, [x.id for x in inputs], make, lambda xs: write_records(path, xs), lambda: read_records(path, cls))
 
-# %% ../nbs/14_pipeline.ipynb #6957dbee
+# %% ../nbs/14_pipeline.ipynb #365fc9cd
 @patch
 def private(self:_Work) -> dict:
     "What the stages of M_g are given of K"
@@ -191,7 +226,7 @@ def cleared(self:_Work, initial:list[Instance]) -> list[Instance]:
     self.records('clear', 'cleared.jsonl', Instance, initial, lambda: c)
     return c.instances
 
-# %% ../nbs/14_pipeline.ipynb #3d7e42b1
+# %% ../nbs/14_pipeline.ipynb #34926145
 @patch
 def initial(self:_Work) -> list[Instance]:
     "Eq. 1"
@@ -206,7 +241,7 @@ def low(self:_Work, initial:list[Instance]) -> list[Principle]:
     "Eq. 2"
     return self.records('reflect', 'principles_low.jsonl', Principle, initial, lambda: reflect(self.M_L, initial, **self.config.reflect.model_dump(), seed=self.config.seed))
 
-# %% ../nbs/14_pipeline.ipynb #c378f9c0
+# %% ../nbs/14_pipeline.ipynb #d15e15f7
 @patch
 def clusters(self:_Work, low:list[Principle]) -> Clustering:
     "Section 4.1"
@@ -226,7 +261,7 @@ def high(self:_Work, low:list[Principle], clusters:Clustering) -> list[Principle
         return found
     return self.records('summarize', 'principles.jsonl', Principle, low, make)
 
-# %% ../nbs/14_pipeline.ipynb #f4f87b87
+# %% ../nbs/14_pipeline.ipynb #76bf2f2c
 @patch
 def data(self:_Work, high:list[Principle]) -> list[Instance]:
     "Eq. 4"
@@ -236,7 +271,7 @@ def data(self:_Work, high:list[Principle]) -> list[Instance]:
         return g.instances, g.dropped
     return self.records('generate', 'instances.jsonl', Instance, high, make)
 
-# %% ../nbs/14_pipeline.ipynb #ab5323a1
+# %% ../nbs/14_pipeline.ipynb #b5515a96
 def given_principles(
     source:str, # 'none', a name of `LEARNED`, a .jsonl of principles, or a text file with one a line
 ) -> list[Principle]:
@@ -250,7 +285,7 @@ def given_principles(
     if not found: raise DataError(f'{path}: holds no principles; write one a line')
     return found
 
-# %% ../nbs/14_pipeline.ipynb #f7797c54
+# %% ../nbs/14_pipeline.ipynb #10f895f1
 def _stages(work:_Work, until:str):
     "The stages up to `until`"
     source = work.config.generate.principles
@@ -268,13 +303,25 @@ def _stages(work:_Work, until:str):
         if until == 'summarize': return
     work.data(high)
 
-# %% ../nbs/14_pipeline.ipynb #25b87cb9
+# %% ../nbs/14_pipeline.ipynb #068a199a
 def _holder(folder:Path) -> str:
     "Who is at work on a run, in brackets"
     try: return f' ({(folder/".pid").read_text()})'
     except OSError: return ''   # it has not said so yet
 
-# %% ../nbs/14_pipeline.ipynb #31a9fea1
+# %% ../nbs/14_pipeline.ipynb #e57b1e92
+@contextmanager
+def _held(folder:Path):
+    "A run's folder, for one process at a time"
+    from filelock import FileLock, Timeout
+    try: folder.mkdir(parents=True, exist_ok=True); lock = FileLock(folder/'.lock', timeout=0).acquire()
+    except Timeout: raise ConfigError(f'{folder}: another psi is at work on this run{_holder(folder)}; wait for it, or give this run another name') from None
+    except OSError as e: raise ConfigError(f'{folder}: cannot be written ({e.strerror}); run in a folder that you may write to') from None
+    with lock:
+        write_text(folder/'.pid', f'process {os.getpid()} on {platform.node()}, since {time.strftime("%H:%M:%S")}')
+        yield
+
+# %% ../nbs/14_pipeline.ipynb #9c610be1
 def run(
     config:Config, # what to do
     until:str='generate', # the last stage to run, one of `STAGES`
@@ -286,19 +333,15 @@ def run(
     c, folder = config, Path(runs)/config.name
     if c.generate.principles == 'learn' and (need := c.reflect.T * c.reflect.size) > c.expand.n:
         raise ConfigError(f'reflect.T x reflect.size = {c.reflect.T} x {c.reflect.size} needs {need} instances, expand.n is {c.expand.n}; raise expand.n or lower T or size')
-    from filelock import FileLock, Timeout
-    try: folder.mkdir(parents=True, exist_ok=True); lock = FileLock(folder/'.lock', timeout=0).acquire()
-    except Timeout: raise ConfigError(f'{folder}: another psi is at work on this run{_holder(folder)}; wait for it, or give this run another name') from None
-    except OSError as e: raise ConfigError(f'{folder}: cannot be written ({e.strerror}); run in a folder that you may write to') from None
-    with lock:
+    with _held(folder):
         work = _Work(folder, config, said)
         try:
-            write_text(folder/'.pid', f'process {os.getpid()} on {platform.node()}, since {time.strftime("%H:%M:%S")}')
-            _stages(work, until)
+            with work.meter: _stages(work, until)
         finally: work.close()
+        write_text(folder/'carbon.json', json.dumps(Run(folder).ledger().to_dict(), indent=1, ensure_ascii=False) + '\n')
     return Run(folder)
 
-# %% ../nbs/14_pipeline.ipynb #1000cf4b
+# %% ../nbs/14_pipeline.ipynb #711e7e9f
 class Run:
     "What a run folder holds"
     def __init__(self,
@@ -323,29 +366,33 @@ class Run:
     @cached_property
     def dropped(self) -> list[Dropped]: return self._read('dropped.jsonl', Dropped)
 
-# %% ../nbs/14_pipeline.ipynb #f689793b
+# %% ../nbs/14_pipeline.ipynb #19236af6
 @patch(as_prop=True)
 def clusters(self:Run) -> Clustering|None:
     "P^C, once it is there"
     path = self.folder/'clusters.json'
     return Clustering.from_dict(json.loads(path.read_text())) if path.exists() else None
 
-# %% ../nbs/14_pipeline.ipynb #a9b0873a
+# %% ../nbs/14_pipeline.ipynb #76185af8
 @patch
 def journal(self:Run) -> Journal:
     "Every call to a model; close it after use"
     if not (path := self.folder/'journal.sqlite').exists(): raise DataError(f'{path}: this run has asked no model yet')
     return Journal(path, repair=False)
 
-# %% ../nbs/14_pipeline.ipynb #f5674a45
+# %% ../nbs/14_pipeline.ipynb #ba48cee8
 @patch
-def cost(self:Run) -> str: # Markdown
-    "What each stage has asked and taken, from the journal"
-    journal = self.journal()
-    try: return journal._repr_markdown_()
-    finally: journal.close()
+def ledger(self:Run,
+    config:Config|None=None, # with other places and prices; the default is the run's own
+) -> Ledger:
+    "What each stage has asked and taken, training and evaluation among them, from the journals"
+    if not (self.folder/'journal.sqlite').exists(): raise DataError(f'{self.folder/"journal.sqlite"}: this run has asked no model yet')
+    journals = [Journal(p, repair=False) for p in (self.folder/'journal.sqlite', self.folder/'model'/'journal.sqlite', self.folder/'eval'/'journal.sqlite') if p.exists()]
+    try: return _ledger_of(config or self.config, journals, len(self.instances))
+    finally:
+        for j in journals: j.close()
 
-# %% ../nbs/14_pipeline.ipynb #08764a8a
+# %% ../nbs/14_pipeline.ipynb #98a28fb0
 @patch
 def waterfall(self:Run,
     stage:str='generate', # 'generate' or 'expand'
@@ -353,7 +400,7 @@ def waterfall(self:Run,
     "What became of every candidate of a stage"
     return waterfall(self.instances if stage == 'generate' else self.initial, [d for d in self.dropped if d.origin.stage == stage])
 
-# %% ../nbs/14_pipeline.ipynb #b90f53a0
+# %% ../nbs/14_pipeline.ipynb #88ccb05e
 @patch
 def _guard(self:Run, source:str='') -> Guard:
     "A new guard with the rules of this run"
@@ -367,7 +414,7 @@ def _guard(self:Run, source:str='') -> Guard:
         if had.get(k) != v: raise DataError(f'{k}: what stands at {getattr(c.knowledge, "source") if k == "knowledge.source" else c.boundary.terms or "boundary.terms"} is not what this run had; give the right one')
     return guard
 
-# %% ../nbs/14_pipeline.ipynb #dd2ab5da
+# %% ../nbs/14_pipeline.ipynb #4cd21ad2
 @patch
 def audit(self:Run,
     source:str='', # where the private knowledge is now; the default is where the run had it
@@ -387,7 +434,7 @@ def surfaced(self:Run,
     "Where private knowledge surfaces in D_t"
     return audit_data(self.instances, self._guard(source))
 
-# %% ../nbs/14_pipeline.ipynb #dbdc6574
+# %% ../nbs/14_pipeline.ipynb #1bf2aa1d
 @patch
 def places(self:Run,
     ids:Iterable[str], # of pieces of knowledge, as in `Origin.knowledge`
@@ -398,7 +445,7 @@ def places(self:Run,
     except DataError: found = {}
     return {k: found.get(k, '') for k in ids}
 
-# %% ../nbs/14_pipeline.ipynb #572b7372
+# %% ../nbs/14_pipeline.ipynb #190f4b5d
 @patch(as_prop=True)
 def _all(self:Run) -> dict[str, list]:
     "All records by id"
@@ -406,7 +453,7 @@ def _all(self:Run) -> dict[str, list]:
     for x in (*self.seeds, *self.initial, *self.low, *self.principles, *self.instances): out[x.id].append(x)
     return out
 
-# %% ../nbs/14_pipeline.ipynb #48f58fca
+# %% ../nbs/14_pipeline.ipynb #df9faaa6
 def _parents(x) -> tuple[str, ...]: return x.origin.parents if x.origin else ()
 
 def _walk(start:str, steps:Callable[[str], Iterable[str]]) -> list[str]:
@@ -417,7 +464,7 @@ def _walk(start:str, steps:Callable[[str], Iterable[str]]) -> list[str]:
             if i not in seen: seen[i] = None; todo.append(i)
     return list(seen)[1:]
 
-# %% ../nbs/14_pipeline.ipynb #96d97c8e
+# %% ../nbs/14_pipeline.ipynb #8105bf45
 @patch
 def ancestors(self:Run,
     id:str, # of any record
@@ -427,7 +474,7 @@ def ancestors(self:Run,
     if id not in known: raise DataError(f'{id}: no record of {self.folder} has this id')
     return [x for i in _walk(id, lambda i: [p for x in known.get(i, []) for p in _parents(x)]) for x in known.get(i, [])]
 
-# %% ../nbs/14_pipeline.ipynb #9183e6e8
+# %% ../nbs/14_pipeline.ipynb #7e8aa946
 @patch
 def descendants(self:Run,
     id:str, # of any record
@@ -439,7 +486,7 @@ def descendants(self:Run,
         for p in _parents(x): children[p].append(x.id)
     return [x for i in _walk(id, lambda i: children[i]) for x in known[i]]
 
-# %% ../nbs/14_pipeline.ipynb #7fd48ad3
+# %% ../nbs/14_pipeline.ipynb #2e684b2c
 @patch
 def _repr_markdown_(self:Run) -> str:
     "Where the run stands: counts, waterfalls, principles"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['train']
 
-# %% ../nbs/11_train.ipynb #e135523d
+# %% ../nbs/11_train.ipynb #2e32945e
 import hashlib, json, math, os, platform, shutil, sys, time
 from collections import Counter
 from collections.abc import Callable
@@ -15,13 +15,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from fastcore.basics import patch
 from .base import _durable, _first_line, base_folder, best_device, best_dtype, load_model, load_tokenizer, quiet
+from .carbon import Grid
 from .card import Training, loss_curve, model_card, read_log
 from .core import ConfigError, DataError, EngineError, Instance, Principle, _instances, _rows, read_records, write_records, write_text
+from .journal import Journal
 from .lm import progress
 from .local import sha256
+from .meter import Meter, measured
 from .recipe import Lessons, Recipe, as_chat_template, lesson_order, make_lessons, split_batch
 
-# %% ../nbs/11_train.ipynb #fd974da5
+# %% ../nbs/11_train.ipynb #5b93a572
 def _source(data) -> tuple[list[Instance], list[str], dict]:
     "Instances, where each of them stood, and what the card will say of them"
     about = {}
@@ -39,7 +42,7 @@ def _source(data) -> tuple[list[Instance], list[str], dict]:
     content = hashlib.sha256(json.dumps([[x.instruction, x.input, x.output] for x in instances]).encode()).hexdigest()
     return list(instances), list(places) if any(places) else [], about | {'instances': len(instances), 'content': content}
 
-# %% ../nbs/11_train.ipynb #effc2aec
+# %% ../nbs/11_train.ipynb #bd2ae8c5
 _not_what = {'per_device', 'recompute', 'save_every', 'keep', 'more'}   # these change no weight, or stand there by themselves
 
 def _base_sum(folder:Path) -> str:
@@ -56,7 +59,7 @@ def _settings(recipe:Recipe, data:dict, base:str, lessons:Lessons, bf16:bool, sa
 
 def _alpha(recipe:Recipe) -> float: return recipe.lora and (recipe.lora_alpha or 2.*recipe.lora)
 
-# %% ../nbs/11_train.ipynb #4e55584f
+# %% ../nbs/11_train.ipynb #76d592e5
 def _claim(out:Path, want:dict) -> dict:
     "The record in the folder if it is of this training, an empty one if there is none, else an error"
     path = out/'train.json'
@@ -72,7 +75,7 @@ def _claim(out:Path, want:dict) -> dict:
             raise ConfigError(f'{out}: holds another training ({what}); set it back, or choose another folder')
     return have
 
-# %% ../nbs/11_train.ipynb #f6cab8a2
+# %% ../nbs/11_train.ipynb #b5edc683
 _scores = 1 << 26 # at a time: a quarter of a gigabyte
 
 @lru_cache(1)
@@ -104,7 +107,7 @@ def _surprise():
             return dh*up, None if dw is None else dw.mul_(up), None, None
     return Surprise.apply
 
-# %% ../nbs/11_train.ipynb #17dc1489
+# %% ../nbs/11_train.ipynb #d5a1f64c
 def _lean_head(model) -> bool:
     "Give the model a `graded=` argument that asks for the sum of the graded tokens' surprise; False for a model whose scores are made in another way"
     from types import MethodType
@@ -119,7 +122,7 @@ def _lean_head(model) -> bool:
     model.forward = MethodType(forward, model)
     return True
 
-# %% ../nbs/11_train.ipynb #4a70714a
+# %% ../nbs/11_train.ipynb #f4aed7c8
 class _Books:
     "psi's part of the trainer; it stands before `SFTTrainer`"
     def begin(self, steps:list[list[int]], lengths:list[int], recipe:Recipe, out:Path, main:bool):
@@ -132,7 +135,7 @@ class _Books:
     def create_model_card(self, *a, **kw): "psi writes its own, at the end"
     def _get_train_sampler(self, dataset=None): return [i for s in self.plan for i in s]
 
-# %% ../nbs/11_train.ipynb #2a7c721a
+# %% ../nbs/11_train.ipynb #90a8b7e5
 @patch
 def compute_loss(self:_Books, model, inputs, return_outputs=False, num_items_in_batch=None):
     "The loss of a small batch, as a part of the whole batch's"
@@ -140,7 +143,7 @@ def compute_loss(self:_Books, model, inputs, return_outputs=False, num_items_in_
     total = model(input_ids=inputs['input_ids'], attention_mask=inputs['attention_mask'], graded=inputs['labels'])
     return total/num_items_in_batch.clamp(min=1)*self.accelerator.num_processes   # the devices' gradients are averaged, and shall be added
 
-# %% ../nbs/11_train.ipynb #74161865
+# %% ../nbs/11_train.ipynb #ca4c344a
 @patch
 def check_loss(self:_Books, row:dict, base:Path):
     "`EngineError` where the training's loss is not that of the model's own scores"
@@ -156,7 +159,7 @@ def check_loss(self:_Books, row:dict, base:Path):
     getattr(self, '_metrics', {'eval': {}})['eval'].clear()
     if abs(ours - plain) > .02*plain + .02: raise EngineError(f'{base}: its scores are made in a way that the training does not know (a loss of {ours:.3f} instead of {plain:.3f}); choose another base model')
 
-# %% ../nbs/11_train.ipynb #498220b4
+# %% ../nbs/11_train.ipynb #56c7847b
 @patch
 def _diverged(self:_Books, what:str) -> ConfigError:
     last = _checkpoint(self.home)
@@ -169,7 +172,7 @@ def _get_grad_norm(self:_Books, model, grad_norm=None):
     if not math.isfinite(norm := float(norm)): raise self._diverged(f'the gradient is {norm}')
     return norm
 
-# %% ../nbs/11_train.ipynb #5f0edb50
+# %% ../nbs/11_train.ipynb #e38a3241
 @patch
 def log(self:_Books, logs, start_time=None):
     "A line of log.jsonl, and the bar"
@@ -181,9 +184,17 @@ def log(self:_Books, logs, start_time=None):
     if not self.main: return
     self.lines.write(json.dumps(line) + '\n'); self.lines.flush(); os.fsync(self.lines.fileno())
     rate = sum(self.tokens[self.first:k])/max(time.monotonic() - self.started, 1e-9)
-    self.bar.set_postfix_str(f'loss {logs["loss"]:.3f}, {rate:.0f} tok/s'); self.bar.update(1)
+    self.bar.set_postfix_str(f'loss {logs["loss"]:.3f}, {rate:.0f} tok/s{self.emitted(k)}'); self.bar.update(1)
 
-# %% ../nbs/11_train.ipynb #fe76ba4d
+# %% ../nbs/11_train.ipynb #f6a699d9
+@patch
+def emitted(self:_Books, k:int) -> str:
+    "kgCO2e so far and at the end, for the bar"
+    if not self.meter or self.meter.kwh is None: return ''
+    kg, n = self.grid.kg(self.meter.kwh), len(self.plan) - self.first
+    return f', {kg:.2g} kgCO2e (~{self.kg0 + (kg - self.kg0)/max(k - self.first, 1)*n:.2g} at the end)'
+
+# %% ../nbs/11_train.ipynb #c2e06964
 def _checkpoint(home:Path) -> tuple[int, Path]|None:
     "Step and folder of the newest checkpoint; all that have the name are whole"
     return max(_checkpoints(home), default=None)
@@ -203,7 +214,7 @@ def _forget(path:Path):
     shutil.rmtree(gone, ignore_errors=True)   # a kill may have left it
     if path.exists(): path.replace(gone); shutil.rmtree(gone, ignore_errors=True)
 
-# %% ../nbs/11_train.ipynb #8f50c69c
+# %% ../nbs/11_train.ipynb #cb615c4c
 @patch
 def _get_output_dir(self:_Books, trial): return str(self.home/'.part')
 
@@ -224,7 +235,7 @@ def _save_checkpoint(self:_Books, model, trial):
         raise DataError(f'{self.home}: the checkpoint of step {k} cannot be written ({_first_line(e)}); make room, then run the same again') from None
     self.saved = time.monotonic()
 
-# %% ../nbs/11_train.ipynb #b73263ca
+# %% ../nbs/11_train.ipynb #8fbdddd2
 _worth = 60. # seconds of work
 
 @patch
@@ -238,7 +249,7 @@ def is_due(self:_Books) -> bool:
         broadcast_object_list(due)
     return due[0]
 
-# %% ../nbs/11_train.ipynb #018dba86
+# %% ../nbs/11_train.ipynb #07865595
 def _options(recipe:Recipe, out:Path, n_steps:int, devices:int, device:str, bf16:bool):
     "The `SFTConfig` of a recipe"
     from trl import SFTConfig
@@ -249,7 +260,7 @@ def _options(recipe:Recipe, out:Path, n_steps:int, devices:int, device:str, bf16
             dataset_kwargs={'skip_prepare_dataset': True}, logging_steps=1, logging_nan_inf_filter=False, save_strategy='no', report_to='none', disable_tqdm=True, dataloader_pin_memory=device != 'cpu', ddp_find_unused_parameters=False) | recipe.more)
     except (TypeError, ValueError, ImportError, KeyError, AttributeError, OSError) as e: raise ConfigError(f'the options of trl: {_first_line(e)}') from None
 
-# %% ../nbs/11_train.ipynb #faa21f4c
+# %% ../nbs/11_train.ipynb #8bfeb398
 def _lora(recipe:Recipe):
     "LoRA's settings; None where all weights are trained"
     if not recipe.lora: return None
@@ -257,7 +268,7 @@ def _lora(recipe:Recipe):
     except ImportError: raise ConfigError("lora needs peft; pip install 'psi[train]'") from None
     return LoraConfig(r=recipe.lora, lora_alpha=_alpha(recipe), lora_dropout=recipe.lora_dropout, target_modules='all-linear', task_type='CAUSAL_LM')
 
-# %% ../nbs/11_train.ipynb #525d4df9
+# %% ../nbs/11_train.ipynb #3fec4a65
 def _make_trainer(work:'_Work'):
     "The trainer, with model, lessons and books"
     import torch
@@ -283,10 +294,10 @@ def _make_trainer(work:'_Work'):
     trainer.check_loss(min(rows[:-1], key=lambda r: len(r['input_ids'])), work.base)
     return trainer
 
-# %% ../nbs/11_train.ipynb #4f2d2762
+# %% ../nbs/11_train.ipynb #362cf715
 _words = ('tokenizer.json', 'tokenizer_config.json', 'tokenizer.model', 'special_tokens_map.json', 'added_tokens.json', 'vocab.json', 'merges.txt', 'vocab.txt', 'spiece.model', 'tekken.json', 'chat_template.jinja')
 
-# %% ../nbs/11_train.ipynb #f3d9bdaf
+# %% ../nbs/11_train.ipynb #b69e52fc
 def _write_model(work:'_Work', trainer, part:Path):
     "The trained model, in the form of transformers"
     import torch
@@ -323,14 +334,14 @@ def _say_alpaca(tokenizer, part:Path):
     if (f := part/'tokenizer_config.json').is_file() and 'chat_template' in (c := json.loads(f.read_text())):
         f.write_text(json.dumps({k: v for k, v in c.items() if k != 'chat_template'}, indent=2, ensure_ascii=False))
 
-# %% ../nbs/11_train.ipynb #88b1e01d
+# %% ../nbs/11_train.ipynb #f67ee9f7
 def _peak_mb() -> dict:
     "Most memory that this process held, in MB"
     import resource, torch
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1024 if sys.platform != 'darwin' else 1 << 20)
     return {'process': round(own)} | ({'device': round(torch.cuda.max_memory_allocated()/1e6)} if torch.cuda.is_available() else {})
 
-# %% ../nbs/11_train.ipynb #f17692e2
+# %% ../nbs/11_train.ipynb #797d2f30
 def _export(work:'_Work', trainer, seconds:float):
     "The result to its place: `config.json` last of the model, `train.json` last of all, so that a cut is seen"
     part, log = work.out/'.result', read_log(work.out/'log.jsonl')
@@ -348,7 +359,7 @@ def _export(work:'_Work', trainer, seconds:float):
     except _unwritten() as e: raise DataError(f'{work.out}: the model cannot be written ({_first_line(e)}); make room, then run the same again') from None
     finally: shutil.rmtree(part, ignore_errors=True)
 
-# %% ../nbs/11_train.ipynb #45d27082
+# %% ../nbs/11_train.ipynb #51161bca
 def _versions() -> dict:
     def of(name):
         try: return version(name)
@@ -361,7 +372,7 @@ def _hardware(device:str, devices:int) -> dict:
     if not name and os.path.exists('/proc/cpuinfo'): name = next((l.partition(':')[2].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '')
     return dict(device=name or platform.machine(), kind=device, devices=devices, cores=os.cpu_count(), threads=torch.get_num_threads(), system=f'{platform.system()} {platform.machine()}')
 
-# %% ../nbs/11_train.ipynb #94127391
+# %% ../nbs/11_train.ipynb #d0e36aef
 def _check_device(device:str):
     "`ConfigError` where it is not there"
     import torch
@@ -393,7 +404,7 @@ class _Work:
             lessons=dict(used=len(self.lessons), truncated=self.lessons.truncated, dropped=Counter(d.reason for d in self.lessons.dropped), tokens=sum(self.lessons.lengths), graded=self.lessons.graded),
             licences=licences, carbon='not measured', versions=_versions(), hardware=_hardware(self.device, self.devices), options=self.options.to_dict())
 
-# %% ../nbs/11_train.ipynb #d4cf8bc4
+# %% ../nbs/11_train.ipynb #7b0b7a69
 def _fit(work:_Work) -> tuple:
     "Train, from the newest checkpoint on if there is one; the trainer and the seconds that the training took in all"
     trainer, found = _make_trainer(work), _checkpoint(work.out/'checkpoints')
@@ -404,12 +415,13 @@ def _fit(work:_Work) -> tuple:
     trainer.first, trainer.before, trainer.finite = k, kept[-1]['seconds'] if kept else 0., kept[-1]['loss'] if kept else None
     with open(log, 'a') as trainer.lines, (progress(len(work.steps), 'train') if work.main else progress(0, '')) as trainer.bar:
         trainer.bar.initial = trainer.bar.n = k
+        trainer.meter, trainer.grid, trainer.kg0 = work.meter, work.grid, work.grid.kg(work.meter.kwh or 0.)
         trainer.started = trainer.saved = time.monotonic()
         if k == len(work.steps): trainer._load_from_checkpoint(str(found[1]))
         else: trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
     return trainer, trainer.before + time.monotonic() - trainer.started
 
-# %% ../nbs/11_train.ipynb #1c1dd1ec
+# %% ../nbs/11_train.ipynb #792faeb9
 def _safely(work:_Work) -> tuple:
     "`_fit`, with what may happen to it said in a line"
     import torch
@@ -425,7 +437,7 @@ def _safely(work:_Work) -> tuple:
         why = 'the memory is full'
     raise EngineError(f'{why}; set per_device below {work.options.per_device_train_batch_size}, max_length below {work.recipe.max_length}, or recompute to true')
 
-# %% ../nbs/11_train.ipynb #5625245f
+# %% ../nbs/11_train.ipynb #cf648b54
 def train(
     data, # D_t: a file that psi reads, the folder of a run, a `datasets.Dataset`, or a list of `Instance`
     model:str|os.PathLike, # M_t before: what `psi.base.base_folder` takes
@@ -435,6 +447,8 @@ def train(
     device:str|None=None, # 'cpu' or 'cuda'; None takes what there is
     licences:dict|None=None, # for the card: {'base': ..., 'data': ...}
     keep_checkpoints:bool=False, # after the end, too
+    grid:Grid=Grid(), # the electricity here, for the carbon on the card; the default is the paper's
+    measure:bool=True, # read what this machine takes meanwhile
 ) -> Training: # what is in `out` now
     "Train a model, or go on with a training that was cut (appendix A.7)"
     from filelock import FileLock, Timeout
@@ -446,10 +460,17 @@ def train(
             lock = FileLock(work.out/'.lock' if work.main else work.out/f'.lock-{work.rank}', timeout=0).acquire()
         except Timeout: raise ConfigError(f'{out}: another psi is training here; wait for it, or choose another folder') from None
         except OSError as e: raise ConfigError(f'{out}: cannot be written ({e.strerror}); choose a folder that you may write to') from None
-        with lock: return _at_work(work, keep_checkpoints)
+        with lock: return _at_work(work, keep_checkpoints, grid, measure)
 
-# %% ../nbs/11_train.ipynb #6d571c54
-def _at_work(work:_Work, keep_checkpoints:bool) -> Training:
+# %% ../nbs/11_train.ipynb #73a11018
+def _carbon(journal:Journal, grid:Grid) -> str:
+    "For the card"
+    m = measured(journal.energy())
+    if m.kwh is None: return f"not measured ({'; '.join(m.how)})" if m.how else 'not measured'
+    part = '' if m.unread <= .05*m.seconds else f', {m.unread:,.0f} of {m.seconds:,.0f} s without a full reading'
+    return f"{grid.kg(m.kwh):.3g} kgCO2e ({m.kwh:.3g} kWh{part}; {m.how[-1]}; {grid._repr_markdown_()})"
+
+def _at_work(work:_Work, keep_checkpoints:bool, grid:Grid, measure:bool) -> Training:
     "The training, in a folder that is ours alone"
     have = _claim(work.out, work.record['settings'])
     work.state.wait_for_everyone()
@@ -460,7 +481,13 @@ def _at_work(work:_Work, keep_checkpoints:bool) -> Training:
     less = work.record['lessons']
     if less['truncated'] or less['dropped']: work.said(f"{less['used']} instances are trained on; {less['truncated']} of them are cut at {work.recipe.max_length} tokens" + ''.join(f'; {n} left out: {k}' for k, n in less['dropped'].items()))
     if work.main: write_text(work.out/'train.json', json.dumps(work.record, indent=1, ensure_ascii=False, default=str))
-    trainer, seconds = _safely(work)
+    journal = Journal(work.out/'journal.sqlite') if work.main and measure else None
+    work.grid, work.meter = grid, Meter(journal)
+    try:
+        with work.meter, work.meter.stage('train', _public(work.name)): trainer, seconds = _safely(work)
+        if journal: work.record['carbon'] = _carbon(journal, grid)
+    finally:
+        if journal: journal.close()
     if work.main:
         _export(work, trainer, seconds)
         if not keep_checkpoints: _forget(work.out/'checkpoints')
