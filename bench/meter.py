@@ -27,7 +27,7 @@ def child(a, way, task, rounds):
         journal = Journal(Path(tmp)/'journal.sqlite')
         wall, cpu = time.perf_counter(), cpu_seconds()
         with Meter(journal, a.every, a.tracking) if way == 'with' else Meter.off() as m, m.stage(task):
-            work(rounds) if task == 'busy' else time.sleep(a.seconds)
+            {'busy': lambda: work(rounds), 'idle': lambda: time.sleep(a.seconds), 'start': m.ready}[task]()
         wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
         print(json.dumps(dict(wall=wall, cpu=cpu, rows=len(journal.energy()), share=m.share, how=m.how)))
         journal.close()
@@ -61,4 +61,5 @@ if __name__ == '__main__':
         span = lambda vs: f'{statistics.median(vs):+.2f} ({min(vs):+.2f} to {max(vs):+.2f})'
         wall, cpu = [100*(y['wall']/x['wall'] - 1) for x, y in pairs], [100*(y['cpu'] - x['cpu'])/x['wall'] for x, y in pairs]
         print(f"| {task} | {mid('wall', 0):.2f} | {mid('wall', 1):.2f} | {span(wall)} | {mid('cpu', 0):.2f} | {mid('cpu', 1):.2f} | {span(cpu)} | {pairs[-1][1]['rows']} | {mid('share', 1):.1%} |", flush=True)
-    print(f'\nread: {how}')
+    starts = [measure('with', 'start', 0, sys.argv[1:]) for _ in range(a.repeat)]
+    print(f"\nOf that, once a process, to find out what can be read: {statistics.median(s['wall'] for s in starts):.2f} s beside the work, {statistics.median(s['cpu'] for s in starts):.2f} s of processor time.\nRead: {how}")

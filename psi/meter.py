@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Measured', 'measured', 'Meter']
 
-# %% ../nbs/02_meter.ipynb #a63e1ca0
+# %% ../nbs/02_meter.ipynb #97092c53
 import logging, math, os, platform, queue, re, sys, tempfile, threading, time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ from fastcore.basics import patch
 from .core import ConfigError, PsiError
 from .journal import Journal
 
-# %% ../nbs/02_meter.ipynb #7fd340b1
+# %% ../nbs/02_meter.ipynb #73078541
 _ALONE = dict(output_methods=[], output_handlers=[], emissions_endpoint=False, api_endpoint='', api_key='', api_call_interval=-1, electricitymaps_api_token='', prometheus_url='',
     logging_logger=None, log_level='warning', logger_preamble='', on_csv_write='append', output_file='', allow_multiple_runs=True, measure_power_secs=3600., metadata=None,
     project_name='', experiment_id='', experiment_name='', country_iso_code=None, country_2letter_iso_code=None, region=None, cloud_provider=None, cloud_region=None,
     force_carbon_intensity_g_co2e_kwh=0., force_ram_power=None, force_mode_cpu_load=False, gpu_ids=None, pue=1., wue=0., rapl_include_dram=False, rapl_prefer_psys=False)
 
-# %% ../nbs/02_meter.ipynb #a403d97e
+# %% ../nbs/02_meter.ipynb #6de478be
 def _name_the_chip():
     "Tell codecarbon the name of the processor, the one that it would find itself; it keeps it"
     try: name = re.search(r'^model name\s*:\s*(\S.*)$', Path('/proc/cpuinfo').read_text(), re.M)
@@ -34,7 +34,7 @@ def _name_the_chip():
     try: detect_cpu_model()
     finally: cpuinfo.get_cpu_info = real
 
-# %% ../nbs/02_meter.ipynb #7fd418a8
+# %% ../nbs/02_meter.ipynb #afd9177f
 class _Hush(logging.Filter):
     "Takes in what codecarbon says; the last error is kept"
     reason = ''
@@ -55,7 +55,7 @@ def _hardware(tracking:str, tdp:float|None=None) -> tuple[list, dict]:
     except Exception as e: raise RuntimeError(_hush.reason or f'{type(e).__name__}: {e}') from None
     return tracker._hardware, known
 
-# %% ../nbs/02_meter.ipynb #59c0c783
+# %% ../nbs/02_meter.ipynb #1e3c8015
 _COUNTERS = {'intel_rapl': 'RAPL', 'windows_emi': 'Windows EMI', 'intel_power_gadget': 'Power Gadget'}
 
 def _cpu_how(hw, tracking:str, tdp:float|None, known:dict) -> str:
@@ -68,7 +68,7 @@ def _cpu_how(hw, tracking:str, tdp:float|None, known:dict) -> str:
     guesses = DEFAULT_POWER_PER_CORE*(known.get('cpu_count') or 0)*(known.get('cpu_physical_count') or 1), POWER_CONSTANT   # what codecarbon takes where it knows nothing
     return f"CPU {'load x' if mode == 'cpu_load' else 'at half of'} TDP {hw._tdp:g} W{' (a guess)' if tdp is None and hw._tdp in guesses else ''}"
 
-# %% ../nbs/02_meter.ipynb #4771e6b4
+# %% ../nbs/02_meter.ipynb #d75a4c19
 def _gpu_how(hw, tracking:str) -> str:
     "How the graphics cards are read"
     if (devices := getattr(hw, 'devices', None)) is None: return f'GPU by {type(hw).__name__}'
@@ -81,20 +81,20 @@ def _ram_how(hw, tracking:str) -> str:
     if type(hw).__name__ != 'RAM': return f'RAM by {type(hw).__name__}'
     return 'RAM by size of this process' if tracking == 'process' else f'RAM by size, {hw.total_power().W:g} W'
 
-# %% ../nbs/02_meter.ipynb #a2688751
+# %% ../nbs/02_meter.ipynb #f3341295
 def _no_gpu() -> tuple[float|None, str]:
     "What is known of the graphics card where codecarbon found none: kWh, and the words for it"
     there = 'the driver is there, nvidia-smi or rocm-smi is not' if any(Path(p).exists() for p in ('/dev/nvidia0', '/dev/kfd')) else 'on this chip only root may read it' if (platform.system(), platform.machine()) == ('Darwin', 'arm64') else ''
     return (None, f'GPU not read ({there})') if there else (0., 'no GPU')
 
-# %% ../nbs/02_meter.ipynb #12bb2efd
+# %% ../nbs/02_meter.ipynb #d9234d04
 def _blind(hw) -> bool:
     "Whether codecarbon has put a zero where it could not read"
     files = getattr(getattr(hw, '_intel_interface', None), '_rapl_files', ())
     cards = [d for d in getattr(getattr(hw, 'devices', None), 'devices', ()) if d.gpu_index in (hw.gpu_ids or ())]
     return any(getattr(f, 'sample_skipped', False) for f in files) or any(getattr(d, '_use_power_fallback', False) and getattr(d, '_warned_power_failure', False) for d in cards)
 
-# %% ../nbs/02_meter.ipynb #a2410df0
+# %% ../nbs/02_meter.ipynb #4352715f
 @dataclass
 class _Part:
     "A part of the machine that is read, or is known not to be"
@@ -121,7 +121,7 @@ class _Part:
 
     def words(self) -> str: return f'{self.name.upper()}: {self.lost}' if self.lost else self.how
 
-# %% ../nbs/02_meter.ipynb #9d49f0df
+# %% ../nbs/02_meter.ipynb #c51ac502
 def _gpu(hw:list, tracking:str) -> _Part:
     "The graphics cards, or that there are none"
     if not hw:
@@ -143,7 +143,7 @@ def _parts(tracking:str, tdp:float|None=None) -> list[_Part]:
             _gpu(of('gpu'), tracking),
             _Part('ram', _ram_how(ram[0], tracking), ram[0]) if ram else _Part('ram', 'RAM not read')]
 
-# %% ../nbs/02_meter.ipynb #092d2145
+# %% ../nbs/02_meter.ipynb #df629a3d
 class Measured(NamedTuple):
     "The energy of some intervals"
     kwh:float|None=None # the sum of what was read, without PUE; None where nothing was
@@ -160,7 +160,7 @@ def measured(
     return Measured(math.fsum(known) if known else None, math.fsum(r['seconds'] for r in rows),
                     math.fsum(r['seconds'] for r in rows if None in (r['cpu'], r['gpu'], r['ram'])), tuple(dict.fromkeys(r['how'] for r in rows)))
 
-# %% ../nbs/02_meter.ipynb #90af8162
+# %% ../nbs/02_meter.ipynb #2ebd4893
 @dataclass
 class _Interval:
     "What runs, and what it has used so far"
@@ -176,7 +176,7 @@ class _Interval:
         self.used = {p: v if v is None or not self.used else self.used[p] + v for p, v in used.items()}
         self.end = end
 
-# %% ../nbs/02_meter.ipynb #9208ddd8
+# %% ../nbs/02_meter.ipynb #a6dabcf6
 class Meter:
     "Measures this machine while it works: `with Meter(journal) as m: with m.stage('expand'): ...`"
     def __init__(self,
@@ -202,7 +202,7 @@ class Meter:
         "A meter that measures nothing and costs nothing"
         return cls(None)
 
-# %% ../nbs/02_meter.ipynb #16833509
+# %% ../nbs/02_meter.ipynb #3d614c8d
 @patch
 def _advance(self:Meter, now:float):
     "Read every part; what was used goes into the open interval"
@@ -223,7 +223,7 @@ def _tell(self:Meter, what:str, line:str):
     "Say something once"
     if what not in self._told: self._told.add(what); self._said(f'energy: {line}')
 
-# %% ../nbs/02_meter.ipynb #daa7e3d5
+# %% ../nbs/02_meter.ipynb #0e59b812
 @patch
 def _cut(self:Meter):
     "Write the open interval, and open the next where it ended"
@@ -237,12 +237,11 @@ def _cut(self:Meter):
 @patch
 def _change(self:Meter, at:float, what:tuple[str, str]|None):
     "Close the interval, at the end or for what runs next; a moment of 10 ms is not worth a row: it goes to what follows, and at the end it is left out"
-    if what is None and at - self._open.begin < .01 and self._open.end < self._open.begin: return
-    self._advance(at)
+    if what or at - self._open.begin >= .01 or self._open.end > self._open.begin: self._advance(at)
     if what is None or self._open.end - self._open.begin >= .01: self._cut()
     if what: self._open.stage, self._open.model = what
 
-# %% ../nbs/02_meter.ipynb #d8a4c69d
+# %% ../nbs/02_meter.ipynb #e867374d
 @patch
 def _find(self:Meter) -> list[_Part]:
     "The parts to read; none where codecarbon does not work, and then why"
@@ -254,12 +253,18 @@ def _find(self:Meter) -> list[_Part]:
         return []
 
 @patch
+def _job(self:Meter, at:float, what:tuple[str, str]|None, done:threading.Event) -> bool: # whether it was the last
+    "What `now` or the end asks for"
+    try: self._change(at, what)
+    finally: done.set()
+    return what is None
+
+# %% ../nbs/02_meter.ipynb #cfc502bd
+@patch
 def _loop(self:Meter, jobs:queue.SimpleQueue):
     "The thread, from the search for parts to the last interval"
     parts, least, over = self._find(), min(1., self.every), False
-    while not jobs.empty() and not over:
-        at, what, done = jobs.get()
-        self._change(at, what); done.set(); over = what is None
+    while not jobs.empty() and not over: over = self._job(*jobs.get())
     if not over:
         self._advance(now := time.perf_counter())     # the gap
         for p in parts: p.since = now
@@ -267,27 +272,25 @@ def _loop(self:Meter, jobs:queue.SimpleQueue):
     self._ready.set()
     step, cost = least, time.thread_time()
     while not over:
-        try: _, what, done = jobs.get(timeout=max(0., max(self._open.begin, self._open.end) + step - time.perf_counter()))
+        try: _, *job = jobs.get(timeout=max(0., max(self._open.begin, self._open.end) + step - time.perf_counter()))
         except queue.Empty:
             self._advance(time.perf_counter())
             if self._open.end - self._open.begin >= self.every - step/2: self._cut()
             cost, before = time.thread_time(), cost
             step = min(self.every, max(least, 200*(cost - before)))
-        else: self._change(time.perf_counter(), what); done.set(); over = what is None
+        else: over = self._job(time.perf_counter(), *job)
 
-# %% ../nbs/02_meter.ipynb #a003c49c
+# %% ../nbs/02_meter.ipynb #d4370bdf
 @patch
 def _run(self:Meter, jobs:queue.SimpleQueue):
     "What the thread does"
     try: self._loop(jobs)
     except Exception as e:
-        self._parts, self._how, over = [], f'no reading since {time.strftime("%H:%M:%S")} ({type(e).__name__}: {str(e)[:120]})', False
+        self._parts, self._how = [], f'no reading since {time.strftime("%H:%M:%S")} ({type(e).__name__}: {str(e)[:120]})'
         self._ready.set(); self._tell('meter', f'{self._how}; the work goes on')
-        while not over:
-            at, what, done = jobs.get()
-            self._change(at, what); done.set(); over = what is None
+        while not (self._ending and jobs.empty()) and not self._job(*jobs.get()): pass
 
-# %% ../nbs/02_meter.ipynb #d5c1042d
+# %% ../nbs/02_meter.ipynb #676bd5fe
 _MARK, _one, _running = 'PSI_METER', threading.Lock(), []   # the environment's variable; the meter of this process
 
 def _alive(pid:int) -> bool:
@@ -304,7 +307,7 @@ def _elsewhere(tracking:str) -> str:
     if host == platform.node() and pid.isdigit() and int(pid) != os.getpid() and _alive(int(pid)): return f'process {pid}'
     return 'local rank 0' if tracking == 'machine' and os.environ.get('LOCAL_RANK', '0') != '0' else ''
 
-# %% ../nbs/02_meter.ipynb #b9f632d6
+# %% ../nbs/02_meter.ipynb #f3ece1df
 @patch
 def __enter__(self:Meter) -> Meter:
     if self.journal is None: return self
@@ -316,7 +319,7 @@ def __enter__(self:Meter) -> Meter:
         os.environ[_MARK] = f'{platform.node()}:{os.getpid()}'; _running[:] = [self]
     self._pid, self._began, self._ended, self._covered, self._now = os.getpid(), time.perf_counter(), None, 0., ('', '')
     self._open, self._jobs, self._told, self._parts = _Interval(self._began, how=self._how), queue.SimpleQueue(), set(), []
-    self._ready.clear()
+    self._ready.clear(); self._ending = False
     self._thread = threading.Thread(target=self._run, args=(self._jobs,), name='psi-meter', daemon=True)
     self._thread.start()
     return self
@@ -326,6 +329,7 @@ def __exit__(self:Meter, *_):
     self._outer = None
     if not self._mine(): return
     try:
+        self._ending = True
         self._jobs.put((time.perf_counter(), None, threading.Event()))
         self._thread.join(10)
         if self._thread.is_alive(): self._tell('end', 'the last reading does not come back; the last interval is not written')
@@ -334,7 +338,7 @@ def __exit__(self:Meter, *_):
         self._thread, self._ended = None, time.perf_counter()
         with _one: _running.clear(); os.environ.pop(_MARK, None)
 
-# %% ../nbs/02_meter.ipynb #70a51ab3
+# %% ../nbs/02_meter.ipynb #d49b747e
 @patch
 def _mine(self:Meter) -> bool:
     "Whether this meter measures, in this process: after a fork the thread is in the parent alone"
@@ -361,7 +365,7 @@ def stage(self:Meter, stage:str, model:str='') -> Iterator[Meter]: # as for `now
     try: yield self
     finally: self.now(*before)
 
-# %% ../nbs/02_meter.ipynb #0f89497d
+# %% ../nbs/02_meter.ipynb #fc791501
 @patch(as_prop=True)
 def kwh(self:Meter) -> float|None:
     "What the journal holds and was read since, about a second old; None where nothing was ever read. Cheap enough for a progress line"
@@ -378,8 +382,8 @@ def share(self:Meter) -> float|None:
     "The part of the time since the beginning in which something was read, from 0 to 1; None where nothing began"
     if self._outer: return self._outer.share
     if self._began is None: return None
-    now = self._ended or (self._open.end if self._ready.is_set() else time.perf_counter())
-    return self._covered/max(now - self._began, 1e-9) if now > self._began else 0.
+    seconds = (self._ended or max(self._open.begin, self._open.end) if self._ready.is_set() else time.perf_counter()) - self._began
+    return min(1., self._covered/seconds) if seconds else 0.
 
 @patch
 def ready(self:Meter,
@@ -388,13 +392,13 @@ def ready(self:Meter,
     "Wait until the first reading; a run has no need of it, an example has"
     return self._outer.ready(timeout) if self._outer else self._mine() and self._ready.wait(timeout)
 
-# %% ../nbs/02_meter.ipynb #e582ed6b
+# %% ../nbs/02_meter.ipynb #75bbe8d8
 def _wh(rows:list[dict], part:str) -> str:
     "What a part used, in Wh, and `?` where some of it was not read"
     known = [r[part] for r in rows if r[part] is not None]
     return (f'{1000*math.fsum(known):.3g}' if known else '') + ('' if len(known) == len(rows) else ' + ?' if known else '?')
 
-# %% ../nbs/02_meter.ipynb #82a233de
+# %% ../nbs/02_meter.ipynb #2355dae7
 @patch
 def _repr_markdown_(self:Meter) -> str:
     "A row a stage and model, and how it was read"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STAGES', 'make_lm', 'make_knowledge', 'make_guard', 'given_principles', 'run', 'Run']
 
-# %% ../nbs/14_pipeline.ipynb #f61a2698
+# %% ../nbs/14_pipeline.ipynb #77019b60
 import json, os, platform, sys, time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -34,7 +34,7 @@ from .summarize import summarize
 from .generate import generate
 from .spending import Spending, make_budget
 
-# %% ../nbs/14_pipeline.ipynb #93d4d5ec
+# %% ../nbs/14_pipeline.ipynb #8faef887
 def _key(m:ModelConfig) -> str|None:
     "The key to this model: from a file, or from the environment; never another provider's"
     if not m.api_key_file:
@@ -44,7 +44,7 @@ def _key(m:ModelConfig) -> str|None:
     try: return Path(m.api_key_file).expanduser().read_text(encoding='utf-8').strip()
     except (OSError, UnicodeDecodeError) as e: raise ConfigError(f'{m.api_key_file}: the key cannot be read ({getattr(e, "strerror", None) or "not text"}); correct api_key_file') from None
 
-# %% ../nbs/14_pipeline.ipynb #cb3674b9
+# %% ../nbs/14_pipeline.ipynb #456ff822
 def make_lm(
     m:ModelConfig, # one of the config's models
     journal:Journal|None=None, # where replies are kept
@@ -56,7 +56,7 @@ def make_lm(
     weights = WEIGHTS[m.model].sha256 if m.model in WEIGHTS else ''
     return LM(m.model, url, m.mode, m.concurrency, journal, lambda: _key(m), weights=weights, key_from=f'the file {m.api_key_file}' if m.api_key_file else f'the environment variable {m.api_key_env}', adapt=m.adapt, rpm=m.rpm, tpm=m.tpm, **ask)
 
-# %% ../nbs/14_pipeline.ipynb #c260c2af
+# %% ../nbs/14_pipeline.ipynb #a7eab34c
 _where_not_what = {'name', 'base_url', 'api_key_env', 'api_key_file', 'concurrency', 'adapt', 'rpm', 'tpm', 'context', 'timeout', 'retries', 'give_up', 'patience', 'trusted', 'carbon', 'budget', 'prices'}
 
 def _flat(d:dict, prefix:str='') -> dict:
@@ -67,7 +67,7 @@ def _flat(d:dict, prefix:str='') -> dict:
         out |= _flat(v, f'{prefix}{k}.') if isinstance(v, dict) and k != 'sampling' else {f'{prefix}{k}': v}
     return out
 
-# %% ../nbs/14_pipeline.ipynb #fa54b955
+# %% ../nbs/14_pipeline.ipynb #7aa220be
 def _hash(*what) -> str: return sha256(json.dumps(what, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 def _weights(config:Config) -> dict:
@@ -75,7 +75,7 @@ def _weights(config:Config) -> dict:
     names = dict(M_L=config.M_L.model, M_g=config.M_g.model, embedder=config.cluster.embedder)
     return {k: WEIGHTS[n].sha256 for k, n in names.items() if n in WEIGHTS}
 
-# %% ../nbs/14_pipeline.ipynb #18a4a1a2
+# %% ../nbs/14_pipeline.ipynb #e6a6f06c
 def _versions() -> dict:
     "The versions that the data may depend on"
     from importlib.metadata import PackageNotFoundError, version
@@ -85,7 +85,7 @@ def _versions() -> dict:
     return {'python': '.'.join(map(str, sys.version_info[:3])),
             **{k: of(k) for k in ('psi', 'openai', 'xllamacpp', 'sentence-transformers', 'transformers', 'torch', 'umap-learn', 'scikit-learn', 'numpy')}}
 
-# %% ../nbs/14_pipeline.ipynb #322357c4
+# %% ../nbs/14_pipeline.ipynb #fc79a163
 def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
     "The manifest of this run: the one in the folder if it is the same run, a new one if there is none, else an error"
     want, path = _flat(config.model_dump()) | inputs, folder/'manifest.json'
@@ -101,10 +101,10 @@ def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
             raise ConfigError(f'{folder}: holds another run ({what}); set it back, or give this run another name')
     return have
 
-# %% ../nbs/14_pipeline.ipynb #d73461c6
+# %% ../nbs/14_pipeline.ipynb #151cc5ea
 STAGES = 'expand', 'clear', 'reflect', 'cluster', 'summarize', 'generate' # in their order
 
-# %% ../nbs/14_pipeline.ipynb #162d69a9
+# %% ../nbs/14_pipeline.ipynb #e87c2835
 def make_knowledge(
     config:Config, # of a run
 ) -> Knowledge|None: # None where the config names none
@@ -129,7 +129,7 @@ def _private_inputs(K:Knowledge|None, guard:Guard) -> dict[str, str]:
     "What a run is known by of what is private"
     return {'knowledge.source': K.digest if K else '', 'boundary.terms': _hash(guard.terms)}
 
-# %% ../nbs/14_pipeline.ipynb #4eccf643
+# %% ../nbs/14_pipeline.ipynb #4c176b0b
 def _prices(config:Config) -> dict[str, Price]: return {k: Price(**p.model_dump()) for k, p in config.prices.items()}
 
 def _at_home(m:ModelConfig) -> bool:
@@ -147,13 +147,13 @@ def _model_of(config:Config, stage:str) -> str:
     "Which model works in a stage"
     return {'expand': config.M_g.model, 'generate': config.M_g.model, 'reflect': config.M_L.model, 'summarize': config.M_L.model, 'cluster': config.cluster.embedder}.get(stage, '')
 
-# %% ../nbs/14_pipeline.ipynb #8a0ef899
+# %% ../nbs/14_pipeline.ipynb #74c2e4d0
 def _ledger_of(config:Config, journals:Iterable[Journal], accepted:int=0) -> Ledger:
     "What journals tell, by a config's places and prices"
     c, at_home = config.carbon, {m.model: _at_home(m) for m in (config.M_L, config.M_g)}
     return make_ledger(journals, accepted, grid(c.country, c.region, c.intensity or None, c.pue), _prices(config), lambda model, weights: is_here(weights) or at_home.get(model, False), c.electricity or None, c.currency)
 
-# %% ../nbs/14_pipeline.ipynb #d4a6e144
+# %% ../nbs/14_pipeline.ipynb #7fa3e5ea
 class _Work:
     "A run at work"
     def __init__(self, folder:Path, config:Config, said:Callable[[str], None]):
@@ -171,6 +171,7 @@ class _Work:
         self.note()
         write_text(folder/'psi.toml', to_toml(config))
         write_records(folder/'seeds.jsonl', self.seeds)   # so that the folder explains itself when the seeds have moved
+        write_text(folder/'.pid', f'process {os.getpid()} on {platform.node()}, since {time.strftime("%H:%M:%S")}')
         self.journal = self.M_L.journal = self.M_g.journal = Journal(folder/'journal.sqlite')
         c = config.carbon
         self.meter = Meter(self.journal, tracking=c.tracking) if c.measure else Meter.off()
@@ -184,7 +185,7 @@ class _Work:
     def close(self):
         self.M_L.close(); self.M_g.close(); self.journal.close()
 
-# %% ../nbs/14_pipeline.ipynb #e48e0452
+# %% ../nbs/14_pipeline.ipynb #4dd5ba4b
 @patch
 def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Callable):
     "The result of a stage: read back where it is done, else made, written and noted"
@@ -201,14 +202,14 @@ def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Calla
     self.said(f'{name}: {len(result)} {"clusters" if name == "cluster" else "instances" if isinstance(result[0], Instance) else "principles"}' + (f', {len(dropped)} dropped' if dropped else ''))
     return result
 
-# %% ../nbs/14_pipeline.ipynb #d3fb8356
+# %% ../nbs/14_pipeline.ipynb #85c90882
 @patch
 def records(self:_Work, name:str, file:str, cls:type, inputs, make:Callable) -> list:
     "A stage whose result is one file of records"
     path = self.folder/file
     return self.stage(name, [x.id for x in inputs], make, lambda xs: write_records(path, xs), lambda: read_records(path, cls))
 
-# %% ../nbs/14_pipeline.ipynb #365fc9cd
+# %% ../nbs/14_pipeline.ipynb #c7a86029
 @patch
 def private(self:_Work) -> dict:
     "What the stages of M_g are given of K"
@@ -226,7 +227,7 @@ def cleared(self:_Work, initial:list[Instance]) -> list[Instance]:
     self.records('clear', 'cleared.jsonl', Instance, initial, lambda: c)
     return c.instances
 
-# %% ../nbs/14_pipeline.ipynb #34926145
+# %% ../nbs/14_pipeline.ipynb #dde23782
 @patch
 def initial(self:_Work) -> list[Instance]:
     "Eq. 1"
@@ -241,7 +242,7 @@ def low(self:_Work, initial:list[Instance]) -> list[Principle]:
     "Eq. 2"
     return self.records('reflect', 'principles_low.jsonl', Principle, initial, lambda: reflect(self.M_L, initial, **self.config.reflect.model_dump(), seed=self.config.seed))
 
-# %% ../nbs/14_pipeline.ipynb #d15e15f7
+# %% ../nbs/14_pipeline.ipynb #d4e184cd
 @patch
 def clusters(self:_Work, low:list[Principle]) -> Clustering:
     "Section 4.1"
@@ -261,7 +262,7 @@ def high(self:_Work, low:list[Principle], clusters:Clustering) -> list[Principle
         return found
     return self.records('summarize', 'principles.jsonl', Principle, low, make)
 
-# %% ../nbs/14_pipeline.ipynb #76bf2f2c
+# %% ../nbs/14_pipeline.ipynb #5ced9288
 @patch
 def data(self:_Work, high:list[Principle]) -> list[Instance]:
     "Eq. 4"
@@ -271,7 +272,7 @@ def data(self:_Work, high:list[Principle]) -> list[Instance]:
         return g.instances, g.dropped
     return self.records('generate', 'instances.jsonl', Instance, high, make)
 
-# %% ../nbs/14_pipeline.ipynb #b5515a96
+# %% ../nbs/14_pipeline.ipynb #46c38909
 def given_principles(
     source:str, # 'none', a name of `LEARNED`, a .jsonl of principles, or a text file with one a line
 ) -> list[Principle]:
@@ -285,7 +286,7 @@ def given_principles(
     if not found: raise DataError(f'{path}: holds no principles; write one a line')
     return found
 
-# %% ../nbs/14_pipeline.ipynb #10f895f1
+# %% ../nbs/14_pipeline.ipynb #48c0fe14
 def _stages(work:_Work, until:str):
     "The stages up to `until`"
     source = work.config.generate.principles
@@ -303,13 +304,13 @@ def _stages(work:_Work, until:str):
         if until == 'summarize': return
     work.data(high)
 
-# %% ../nbs/14_pipeline.ipynb #068a199a
+# %% ../nbs/14_pipeline.ipynb #473a3d36
 def _holder(folder:Path) -> str:
     "Who is at work on a run, in brackets"
     try: return f' ({(folder/".pid").read_text()})'
     except OSError: return ''   # it has not said so yet
 
-# %% ../nbs/14_pipeline.ipynb #e57b1e92
+# %% ../nbs/14_pipeline.ipynb #a34713d6
 @contextmanager
 def _held(folder:Path):
     "A run's folder, for one process at a time"
@@ -317,11 +318,9 @@ def _held(folder:Path):
     try: folder.mkdir(parents=True, exist_ok=True); lock = FileLock(folder/'.lock', timeout=0).acquire()
     except Timeout: raise ConfigError(f'{folder}: another psi is at work on this run{_holder(folder)}; wait for it, or give this run another name') from None
     except OSError as e: raise ConfigError(f'{folder}: cannot be written ({e.strerror}); run in a folder that you may write to') from None
-    with lock:
-        write_text(folder/'.pid', f'process {os.getpid()} on {platform.node()}, since {time.strftime("%H:%M:%S")}')
-        yield
+    with lock: yield
 
-# %% ../nbs/14_pipeline.ipynb #9c610be1
+# %% ../nbs/14_pipeline.ipynb #08f3bfe6
 def run(
     config:Config, # what to do
     until:str='generate', # the last stage to run, one of `STAGES`
@@ -341,7 +340,7 @@ def run(
         write_text(folder/'carbon.json', json.dumps(Run(folder).ledger().to_dict(), indent=1, ensure_ascii=False) + '\n')
     return Run(folder)
 
-# %% ../nbs/14_pipeline.ipynb #711e7e9f
+# %% ../nbs/14_pipeline.ipynb #66ad5d0f
 class Run:
     "What a run folder holds"
     def __init__(self,
@@ -366,21 +365,21 @@ class Run:
     @cached_property
     def dropped(self) -> list[Dropped]: return self._read('dropped.jsonl', Dropped)
 
-# %% ../nbs/14_pipeline.ipynb #19236af6
+# %% ../nbs/14_pipeline.ipynb #c9895a27
 @patch(as_prop=True)
 def clusters(self:Run) -> Clustering|None:
     "P^C, once it is there"
     path = self.folder/'clusters.json'
     return Clustering.from_dict(json.loads(path.read_text())) if path.exists() else None
 
-# %% ../nbs/14_pipeline.ipynb #76185af8
+# %% ../nbs/14_pipeline.ipynb #e1dc6ed9
 @patch
 def journal(self:Run) -> Journal:
     "Every call to a model; close it after use"
     if not (path := self.folder/'journal.sqlite').exists(): raise DataError(f'{path}: this run has asked no model yet')
     return Journal(path, repair=False)
 
-# %% ../nbs/14_pipeline.ipynb #ba48cee8
+# %% ../nbs/14_pipeline.ipynb #97da498f
 @patch
 def ledger(self:Run,
     config:Config|None=None, # with other places and prices; the default is the run's own
@@ -392,7 +391,7 @@ def ledger(self:Run,
     finally:
         for j in journals: j.close()
 
-# %% ../nbs/14_pipeline.ipynb #98a28fb0
+# %% ../nbs/14_pipeline.ipynb #f3a4cf28
 @patch
 def waterfall(self:Run,
     stage:str='generate', # 'generate' or 'expand'
@@ -400,7 +399,7 @@ def waterfall(self:Run,
     "What became of every candidate of a stage"
     return waterfall(self.instances if stage == 'generate' else self.initial, [d for d in self.dropped if d.origin.stage == stage])
 
-# %% ../nbs/14_pipeline.ipynb #88ccb05e
+# %% ../nbs/14_pipeline.ipynb #efe10b78
 @patch
 def _guard(self:Run, source:str='') -> Guard:
     "A new guard with the rules of this run"
@@ -414,7 +413,7 @@ def _guard(self:Run, source:str='') -> Guard:
         if had.get(k) != v: raise DataError(f'{k}: what stands at {getattr(c.knowledge, "source") if k == "knowledge.source" else c.boundary.terms or "boundary.terms"} is not what this run had; give the right one')
     return guard
 
-# %% ../nbs/14_pipeline.ipynb #4cd21ad2
+# %% ../nbs/14_pipeline.ipynb #ed7bd401
 @patch
 def audit(self:Run,
     source:str='', # where the private knowledge is now; the default is where the run had it
@@ -434,7 +433,7 @@ def surfaced(self:Run,
     "Where private knowledge surfaces in D_t"
     return audit_data(self.instances, self._guard(source))
 
-# %% ../nbs/14_pipeline.ipynb #1bf2aa1d
+# %% ../nbs/14_pipeline.ipynb #3060fa4d
 @patch
 def places(self:Run,
     ids:Iterable[str], # of pieces of knowledge, as in `Origin.knowledge`
@@ -445,7 +444,7 @@ def places(self:Run,
     except DataError: found = {}
     return {k: found.get(k, '') for k in ids}
 
-# %% ../nbs/14_pipeline.ipynb #190f4b5d
+# %% ../nbs/14_pipeline.ipynb #bb7129cc
 @patch(as_prop=True)
 def _all(self:Run) -> dict[str, list]:
     "All records by id"
@@ -453,7 +452,7 @@ def _all(self:Run) -> dict[str, list]:
     for x in (*self.seeds, *self.initial, *self.low, *self.principles, *self.instances): out[x.id].append(x)
     return out
 
-# %% ../nbs/14_pipeline.ipynb #df9faaa6
+# %% ../nbs/14_pipeline.ipynb #f8dc1918
 def _parents(x) -> tuple[str, ...]: return x.origin.parents if x.origin else ()
 
 def _walk(start:str, steps:Callable[[str], Iterable[str]]) -> list[str]:
@@ -464,7 +463,7 @@ def _walk(start:str, steps:Callable[[str], Iterable[str]]) -> list[str]:
             if i not in seen: seen[i] = None; todo.append(i)
     return list(seen)[1:]
 
-# %% ../nbs/14_pipeline.ipynb #8105bf45
+# %% ../nbs/14_pipeline.ipynb #f1834e12
 @patch
 def ancestors(self:Run,
     id:str, # of any record
@@ -474,7 +473,7 @@ def ancestors(self:Run,
     if id not in known: raise DataError(f'{id}: no record of {self.folder} has this id')
     return [x for i in _walk(id, lambda i: [p for x in known.get(i, []) for p in _parents(x)]) for x in known.get(i, [])]
 
-# %% ../nbs/14_pipeline.ipynb #7e8aa946
+# %% ../nbs/14_pipeline.ipynb #d4b35524
 @patch
 def descendants(self:Run,
     id:str, # of any record
@@ -486,7 +485,7 @@ def descendants(self:Run,
         for p in _parents(x): children[p].append(x.id)
     return [x for i in _walk(id, lambda i: children[i]) for x in known[i]]
 
-# %% ../nbs/14_pipeline.ipynb #2e684b2c
+# %% ../nbs/14_pipeline.ipynb #86959c95
 @patch
 def _repr_markdown_(self:Run) -> str:
     "Where the run stands: counts, waterfalls, principles"

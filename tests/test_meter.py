@@ -1,5 +1,5 @@
 "What the meter promises when things go wrong: nothing sent, nothing written elsewhere, no silent zero, nothing counted twice"
-import json, math, os, random, signal, sqlite3, subprocess, sys, textwrap, threading, time, types
+import json, math, os, random, re, signal, sqlite3, subprocess, sys, textwrap, threading, time, types
 from contextlib import closing
 from pathlib import Path
 import pytest
@@ -66,7 +66,7 @@ def test_an_old_journal_gets_the_table_and_keeps_its_calls(tmp_path):
 
 numbers = st.none() | st.floats()
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.text(st.characters(codec='utf-8', exclude_characters='\0')), numbers, numbers, numbers), max_size=6))
 def test_whatever_is_written_is_read_and_is_sound(tmp_path_factory, rows):
     path, told = tmp_path_factory.mktemp('j')/'j.sqlite', []
@@ -84,18 +84,20 @@ def test_sound_intervals_survive_damage(tmp_path):
             j.put_energy(10, f'stage {i % 3}', 'm', i*1e-6, 0, None if i % 4 else 2., 'CPU by RAPL', 1790000000 + 10*i)
         whole = [tuple(r.values()) for r in j.energy()]
     raw, kept = path.read_bytes(), []
-    for trial in range(30):
+    for trial in range(16):
         hurt = tmp_path/f'hurt{trial}.sqlite'
-        broken = bytearray(raw); broken[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+        broken, rows = bytearray(raw), [m.start() for m in re.finditer(rb'stage \d', raw)]
+        broken[rng.choice(rows) + rng.randrange(30) if trial % 2 else rng.randrange(len(raw))] ^= 1 << rng.randrange(8)     # every other one hits an interval
         hurt.write_bytes(broken)
         with closing(Journal(hurt, said=told.append)) as j:
             got = [tuple(r.values()) for r in j.energy()]
             assert set(got) <= set(whole) and len(got) == len(set(got)), trial
             j.put_energy(1., 'new')
             kept.append((len(got), len(j)))
-    assert len(told) > 15 and min(e for e, _ in kept) >= 20 and sum(e for e, _ in kept)/30 > 38 and min(c for _, c in kept) >= 20
+    assert len(told) > 8 and min(e for e, _ in kept) >= 20 and sum(e for e, _ in kept)/16 > 38 and min(c for _, c in kept) >= 20
 
 def test_every_byte_of_the_tables_name(tmp_path):
+    "A table that is not found would look like an old journal's, and its rows would be passed over: SQLite knows better"
     path, told = tmp_path/'j.sqlite', []
     with closing(Journal(path)) as j: j.put_energy(1., 'expand', cpu=1.)
     raw = path.read_bytes()
@@ -149,7 +151,7 @@ def test_rows_come_while_a_stage_lasts():
 
 readings = st.sampled_from([math.nan, -1e-6, math.inf, OSError('lost')]) | st.floats(1e-9, 1e-3)
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(readings, readings, readings, st.sampled_from(['', 'a', 'b', None])), min_size=1, max_size=12))
 def test_known_is_summed_and_unknown_is_none(steps):
     "Whatever the parts give: the rows cover the time, hold what was read, and None for what was not"
@@ -232,8 +234,8 @@ def test_a_card_that_disappears_is_none(nvml, kind):
     p = gpu_part()
     assert read(p, .1)[0] > 0
     nvml.gone = nvml.NVMLError('GPU is lost') if kind == 'driver' else OSError('no such device')
-    gone = read(p, .3, .3, .3)
-    assert gone[-1] is None and 'GPU: no reading since' in p.words() and (kind == 'other' or gone == [None]*3)
+    gone = read(p, .3, .3)
+    assert gone[-1] is None and 'GPU: no reading since' in p.words() and (kind == 'other' or gone == [None]*2)
     nvml.gone = None
     assert read(p, .1, .1)[-1] > 0 and p.words() == 'GPU by NVML'
 
@@ -278,14 +280,14 @@ def rapl(tmp_path):
 
 def test_rapl(rapl):
     file, p = rapl
-    joules = lambda micro: (file.write_text(str(micro)), p.read(p.since + 1.))[1]
+    joules = lambda micro: (file.write_text(str(micro)), p.read(p.since + .1))[1]      # too short to wonder about a zero
     assert joules(4_600_000) == pytest.approx(1e-6, rel=1e-5) and p.words() == 'CPU by RAPL'    # 3.6 J
     assert joules(1_000_000) == pytest.approx(6.4/3.6e6, rel=1e-5)                              # over the top, from 10 J to 0
     assert joules('') is None and 'CPU: no reading since' in p.words()
     assert joules(2_000_000) is None                                                            # nothing to compare it with
     assert joules(5_600_000) == pytest.approx(1e-6, rel=1e-5) and p.words() == 'CPU by RAPL'
     file.unlink()
-    assert p.read(p.since + 1.) is None
+    assert p.read(p.since + .1) is None
 
 def test_it_agrees_with_codecarbons_own_tracker(nvml):
     "The same second, measured by both: memory and a made-up card"
@@ -294,7 +296,7 @@ def test_it_agrees_with_codecarbons_own_tracker(nvml):
     with Meter(j, every=60) as m:
         assert m.ready(30)
         tracker.start()
-        with m.stage('both'): time.sleep(1)
+        with m.stage('both'): time.sleep(.5)
         tracker.stop()
     theirs, [ours] = tracker.final_emissions_data, j.energy('both')
     assert ours['gpu']/ours['ram'] == pytest.approx(theirs.gpu_energy/theirs.ram_energy, rel=.05)
@@ -317,10 +319,25 @@ def test_what_psi_starts_is_counted_with_it(fresh, monkeypatch):
     child = subprocess.Popen([sys.executable, '-c', 'while True: pass'])
     try:
         time.sleep(.2); read(p, 0.)       # it is seen for the first time
-        used, = read(p, .6)
+        used, = read(p, .4)
     finally: child.kill(); child.wait()
     resting = read(p, .2, .2)[-1]
-    assert used > 50*.6/3.6e6 and resting < used/3
+    assert used > 50*.4/3.6e6 and resting < used/3
+
+
+@pytest.mark.skipif(not Path('/proc/cpuinfo').exists(), reason='no such file here')
+def test_the_chips_name_is_the_one_that_codecarbon_finds(tmp_path):
+    out, _ = ends(script("""
+    import psi.meter, cpuinfo
+    real = cpuinfo.get_cpu_info
+    psi.meter._name_the_chip()
+    from codecarbon.core.util import detect_cpu_model
+    assert cpuinfo.get_cpu_info is real
+    given = detect_cpu_model()
+    detect_cpu_model.cache_clear()
+    print(given == detect_cpu_model() != '')
+    """, tmp_path))
+    assert out.endswith('True\n')
 
 
 # codecarbon itself is the trouble
@@ -386,6 +403,14 @@ def test_nobody_calls_and_nobody_writes(hostile):
     assert not arrived and not [s for s in seen if s[1] != '/dev/null'] and left() == [] and err == ''
     ram = {r['ram']*3.6e6/r['seconds'] for r in rows}
     assert max(ram) < 1000 and '9000 W' not in how and 'process' not in how      # neither their watts nor their PUE nor their mode
+
+def test_no_setting_is_left_to_be_looked_up():
+    "A setting that a later codecarbon adds has to be given a value here, too"
+    import inspect
+    from codecarbon.emissions_tracker import BaseEmissionsTracker, OfflineEmissionsTracker
+    known = {n for c in (BaseEmissionsTracker, OfflineEmissionsTracker) for n, p in inspect.signature(inspect.unwrap(c.__init__)).parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    old = {n for n in known if n.startswith('save_to_')} | {'co2_signal_api_token'}      # not read where their successors are given
+    assert known - old - {'self', 'tracking_mode', 'force_cpu_power', 'output_dir'} == set(psi.meter._ALONE)
 
 def test_that_configuration_is_hostile_indeed(hostile):
     arrived, env, tmp_path, left = hostile
@@ -561,6 +586,27 @@ def test_what_cannot_be_written_is_written_later(capsys):
         full[0] = False
     assert [r['stage'] for r in j.energy() if r['stage']] == ['a', 'b']
     assert capsys.readouterr().err.count('disk is full') == 1
+
+def test_a_fault_of_the_meter_itself_is_said_and_written(capsys):
+    j, faults = Journal(), [ZeroDivisionError('a fault')]
+    real = j.put_energy
+    def put(**row):
+        if faults: raise faults.pop()
+        real(**row)
+    j.put_energy = put
+    with metered(j, every=60) as m:
+        m.ready(10)
+        for s in 'ab':
+            with m.stage(s): time.sleep(.02)
+        assert 'a fault' in m.how
+    assert [(r['stage'], r['cpu']) for r in j.energy()][-1] == ('b', None) or [(r['stage'], r['cpu']) for r in j.energy()][-2] == ('b', None)
+    assert 'a fault' in capsys.readouterr().err
+
+def test_a_fault_at_the_very_end_does_not_hang(capsys):
+    j = Journal()
+    def put(**row): raise ZeroDivisionError('a fault')
+    with metered(j, every=60) as m: m.ready(10); time.sleep(.03); j.put_energy = put
+    assert 'a fault' in m.how and 'does not come back' not in capsys.readouterr().err
 
 def test_what_is_never_written_is_said(capsys):
     j = Journal()
