@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STAGES', 'make_lm', 'make_knowledge', 'make_guard', 'given_principles', 'run', 'Run']
 
-# %% ../nbs/14_pipeline.ipynb #77019b60
+# %% ../nbs/14_pipeline.ipynb #02bbb9f5
 import json, os, platform, sys, time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -34,7 +34,7 @@ from .summarize import summarize
 from .generate import generate
 from .spending import Spending, make_budget
 
-# %% ../nbs/14_pipeline.ipynb #8faef887
+# %% ../nbs/14_pipeline.ipynb #4c988592
 def _key(m:ModelConfig) -> str|None:
     "The key to this model: from a file, or from the environment; never another provider's"
     if not m.api_key_file:
@@ -44,7 +44,7 @@ def _key(m:ModelConfig) -> str|None:
     try: return Path(m.api_key_file).expanduser().read_text(encoding='utf-8').strip()
     except (OSError, UnicodeDecodeError) as e: raise ConfigError(f'{m.api_key_file}: the key cannot be read ({getattr(e, "strerror", None) or "not text"}); correct api_key_file') from None
 
-# %% ../nbs/14_pipeline.ipynb #456ff822
+# %% ../nbs/14_pipeline.ipynb #bdbe1ab3
 def make_lm(
     m:ModelConfig, # one of the config's models
     journal:Journal|None=None, # where replies are kept
@@ -56,7 +56,7 @@ def make_lm(
     weights = WEIGHTS[m.model].sha256 if m.model in WEIGHTS else ''
     return LM(m.model, url, m.mode, m.concurrency, journal, lambda: _key(m), weights=weights, key_from=f'the file {m.api_key_file}' if m.api_key_file else f'the environment variable {m.api_key_env}', adapt=m.adapt, rpm=m.rpm, tpm=m.tpm, **ask)
 
-# %% ../nbs/14_pipeline.ipynb #a7eab34c
+# %% ../nbs/14_pipeline.ipynb #f5ad418d
 _where_not_what = {'name', 'base_url', 'api_key_env', 'api_key_file', 'concurrency', 'adapt', 'rpm', 'tpm', 'context', 'timeout', 'retries', 'give_up', 'patience', 'trusted', 'carbon', 'budget', 'prices'}
 
 def _flat(d:dict, prefix:str='') -> dict:
@@ -67,7 +67,7 @@ def _flat(d:dict, prefix:str='') -> dict:
         out |= _flat(v, f'{prefix}{k}.') if isinstance(v, dict) and k != 'sampling' else {f'{prefix}{k}': v}
     return out
 
-# %% ../nbs/14_pipeline.ipynb #7aa220be
+# %% ../nbs/14_pipeline.ipynb #b7dccaef
 def _hash(*what) -> str: return sha256(json.dumps(what, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 def _weights(config:Config) -> dict:
@@ -75,7 +75,7 @@ def _weights(config:Config) -> dict:
     names = dict(M_L=config.M_L.model, M_g=config.M_g.model, embedder=config.cluster.embedder)
     return {k: WEIGHTS[n].sha256 for k, n in names.items() if n in WEIGHTS}
 
-# %% ../nbs/14_pipeline.ipynb #e6a6f06c
+# %% ../nbs/14_pipeline.ipynb #8a91ce5d
 def _versions() -> dict:
     "The versions that the data may depend on"
     from importlib.metadata import PackageNotFoundError, version
@@ -85,7 +85,7 @@ def _versions() -> dict:
     return {'python': '.'.join(map(str, sys.version_info[:3])),
             **{k: of(k) for k in ('psi', 'openai', 'xllamacpp', 'sentence-transformers', 'transformers', 'torch', 'umap-learn', 'scikit-learn', 'numpy')}}
 
-# %% ../nbs/14_pipeline.ipynb #fc79a163
+# %% ../nbs/14_pipeline.ipynb #ccd99acc
 def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
     "The manifest of this run: the one in the folder if it is the same run, a new one if there is none, else an error"
     want, path = _flat(config.model_dump()) | inputs, folder/'manifest.json'
@@ -101,10 +101,10 @@ def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
             raise ConfigError(f'{folder}: holds another run ({what}); set it back, or give this run another name')
     return have
 
-# %% ../nbs/14_pipeline.ipynb #151cc5ea
+# %% ../nbs/14_pipeline.ipynb #ac2dddf4
 STAGES = 'expand', 'clear', 'reflect', 'cluster', 'summarize', 'generate' # in their order
 
-# %% ../nbs/14_pipeline.ipynb #e87c2835
+# %% ../nbs/14_pipeline.ipynb #8961d1bb
 def make_knowledge(
     config:Config, # of a run
 ) -> Knowledge|None: # None where the config names none
@@ -129,7 +129,7 @@ def _private_inputs(K:Knowledge|None, guard:Guard) -> dict[str, str]:
     "What a run is known by of what is private"
     return {'knowledge.source': K.digest if K else '', 'boundary.terms': _hash(guard.terms)}
 
-# %% ../nbs/14_pipeline.ipynb #4c176b0b
+# %% ../nbs/14_pipeline.ipynb #5114391a
 def _prices(config:Config) -> dict[str, Price]: return {k: Price(**p.model_dump()) for k, p in config.prices.items()}
 
 def _at_home(m:ModelConfig) -> bool:
@@ -147,13 +147,13 @@ def _model_of(config:Config, stage:str) -> str:
     "Which model works in a stage"
     return {'expand': config.M_g.model, 'generate': config.M_g.model, 'reflect': config.M_L.model, 'summarize': config.M_L.model, 'cluster': config.cluster.embedder}.get(stage, '')
 
-# %% ../nbs/14_pipeline.ipynb #74c2e4d0
+# %% ../nbs/14_pipeline.ipynb #7245d7f4
 def _ledger_of(config:Config, journals:Iterable[Journal], accepted:int=0) -> Ledger:
     "What journals tell, by a config's places and prices"
     c, at_home = config.carbon, {m.model: _at_home(m) for m in (config.M_L, config.M_g)}
     return make_ledger(journals, accepted, grid(c.country, c.region, c.intensity or None, c.pue), _prices(config), lambda model, weights: is_here(weights) or at_home.get(model, False), c.electricity or None, c.currency)
 
-# %% ../nbs/14_pipeline.ipynb #7fa3e5ea
+# %% ../nbs/14_pipeline.ipynb #d2967429
 class _Work:
     "A run at work"
     def __init__(self, folder:Path, config:Config, said:Callable[[str], None]):
@@ -174,7 +174,7 @@ class _Work:
         write_text(folder/'.pid', f'process {os.getpid()} on {platform.node()}, since {time.strftime("%H:%M:%S")}')
         self.journal = self.M_L.journal = self.M_g.journal = Journal(folder/'journal.sqlite')
         c = config.carbon
-        self.meter = Meter(self.journal, tracking=c.tracking) if c.measure else Meter.off()
+        self.meter = Meter(self.journal, tracking=c.tracking, tdp=c.tdp or None, said=said) if c.measure else Meter.off()
         self.spending = Spending(_ledger_of(config, [self.journal]), *_split(config, self.M_L, self.M_g), self.meter, _prices(config), c.electricity)
         self.budget = make_budget(config.budget.model_dump(), self.spending, f'raise it in the config or by --set, and run the same again')
         for m in (self.M_L, self.M_g): m.budget, m.emitted = self.budget, self.spending.kg
@@ -185,7 +185,7 @@ class _Work:
     def close(self):
         self.M_L.close(); self.M_g.close(); self.journal.close()
 
-# %% ../nbs/14_pipeline.ipynb #4dd5ba4b
+# %% ../nbs/14_pipeline.ipynb #ab9f60a6
 @patch
 def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Callable):
     "The result of a stage: read back where it is done, else made, written and noted"
@@ -202,14 +202,14 @@ def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Calla
     self.said(f'{name}: {len(result)} {"clusters" if name == "cluster" else "instances" if isinstance(result[0], Instance) else "principles"}' + (f', {len(dropped)} dropped' if dropped else ''))
     return result
 
-# %% ../nbs/14_pipeline.ipynb #85c90882
+# %% ../nbs/14_pipeline.ipynb #0b4ed66d
 @patch
 def records(self:_Work, name:str, file:str, cls:type, inputs, make:Callable) -> list:
     "A stage whose result is one file of records"
     path = self.folder/file
     return self.stage(name, [x.id for x in inputs], make, lambda xs: write_records(path, xs), lambda: read_records(path, cls))
 
-# %% ../nbs/14_pipeline.ipynb #c7a86029
+# %% ../nbs/14_pipeline.ipynb #b1220685
 @patch
 def private(self:_Work) -> dict:
     "What the stages of M_g are given of K"
@@ -227,7 +227,7 @@ def cleared(self:_Work, initial:list[Instance]) -> list[Instance]:
     self.records('clear', 'cleared.jsonl', Instance, initial, lambda: c)
     return c.instances
 
-# %% ../nbs/14_pipeline.ipynb #dde23782
+# %% ../nbs/14_pipeline.ipynb #96bb8abc
 @patch
 def initial(self:_Work) -> list[Instance]:
     "Eq. 1"
@@ -242,7 +242,7 @@ def low(self:_Work, initial:list[Instance]) -> list[Principle]:
     "Eq. 2"
     return self.records('reflect', 'principles_low.jsonl', Principle, initial, lambda: reflect(self.M_L, initial, **self.config.reflect.model_dump(), seed=self.config.seed))
 
-# %% ../nbs/14_pipeline.ipynb #d4e184cd
+# %% ../nbs/14_pipeline.ipynb #130f4886
 @patch
 def clusters(self:_Work, low:list[Principle]) -> Clustering:
     "Section 4.1"
@@ -262,7 +262,7 @@ def high(self:_Work, low:list[Principle], clusters:Clustering) -> list[Principle
         return found
     return self.records('summarize', 'principles.jsonl', Principle, low, make)
 
-# %% ../nbs/14_pipeline.ipynb #5ced9288
+# %% ../nbs/14_pipeline.ipynb #883b9354
 @patch
 def data(self:_Work, high:list[Principle]) -> list[Instance]:
     "Eq. 4"
@@ -272,7 +272,7 @@ def data(self:_Work, high:list[Principle]) -> list[Instance]:
         return g.instances, g.dropped
     return self.records('generate', 'instances.jsonl', Instance, high, make)
 
-# %% ../nbs/14_pipeline.ipynb #46c38909
+# %% ../nbs/14_pipeline.ipynb #9c9bf8c6
 def given_principles(
     source:str, # 'none', a name of `LEARNED`, a .jsonl of principles, or a text file with one a line
 ) -> list[Principle]:
@@ -286,7 +286,7 @@ def given_principles(
     if not found: raise DataError(f'{path}: holds no principles; write one a line')
     return found
 
-# %% ../nbs/14_pipeline.ipynb #48c0fe14
+# %% ../nbs/14_pipeline.ipynb #4070579a
 def _stages(work:_Work, until:str):
     "The stages up to `until`"
     source = work.config.generate.principles
@@ -304,13 +304,13 @@ def _stages(work:_Work, until:str):
         if until == 'summarize': return
     work.data(high)
 
-# %% ../nbs/14_pipeline.ipynb #473a3d36
+# %% ../nbs/14_pipeline.ipynb #d40a8e5d
 def _holder(folder:Path) -> str:
     "Who is at work on a run, in brackets"
     try: return f' ({(folder/".pid").read_text()})'
     except OSError: return ''   # it has not said so yet
 
-# %% ../nbs/14_pipeline.ipynb #a34713d6
+# %% ../nbs/14_pipeline.ipynb #8dd301b1
 @contextmanager
 def _held(folder:Path):
     "A run's folder, for one process at a time"
@@ -320,7 +320,7 @@ def _held(folder:Path):
     except OSError as e: raise ConfigError(f'{folder}: cannot be written ({e.strerror}); run in a folder that you may write to') from None
     with lock: yield
 
-# %% ../nbs/14_pipeline.ipynb #08f3bfe6
+# %% ../nbs/14_pipeline.ipynb #6a019fa4
 def run(
     config:Config, # what to do
     until:str='generate', # the last stage to run, one of `STAGES`
@@ -340,7 +340,7 @@ def run(
         write_text(folder/'carbon.json', json.dumps(Run(folder).ledger().to_dict(), indent=1, ensure_ascii=False) + '\n')
     return Run(folder)
 
-# %% ../nbs/14_pipeline.ipynb #66ad5d0f
+# %% ../nbs/14_pipeline.ipynb #1885e7b7
 class Run:
     "What a run folder holds"
     def __init__(self,
@@ -365,21 +365,21 @@ class Run:
     @cached_property
     def dropped(self) -> list[Dropped]: return self._read('dropped.jsonl', Dropped)
 
-# %% ../nbs/14_pipeline.ipynb #c9895a27
+# %% ../nbs/14_pipeline.ipynb #a03e6245
 @patch(as_prop=True)
 def clusters(self:Run) -> Clustering|None:
     "P^C, once it is there"
     path = self.folder/'clusters.json'
     return Clustering.from_dict(json.loads(path.read_text())) if path.exists() else None
 
-# %% ../nbs/14_pipeline.ipynb #e1dc6ed9
+# %% ../nbs/14_pipeline.ipynb #edfa0a3a
 @patch
 def journal(self:Run) -> Journal:
     "Every call to a model; close it after use"
     if not (path := self.folder/'journal.sqlite').exists(): raise DataError(f'{path}: this run has asked no model yet')
     return Journal(path, repair=False)
 
-# %% ../nbs/14_pipeline.ipynb #97da498f
+# %% ../nbs/14_pipeline.ipynb #e8de5081
 @patch
 def ledger(self:Run,
     config:Config|None=None, # with other places and prices; the default is the run's own
@@ -391,7 +391,7 @@ def ledger(self:Run,
     finally:
         for j in journals: j.close()
 
-# %% ../nbs/14_pipeline.ipynb #f3a4cf28
+# %% ../nbs/14_pipeline.ipynb #c51ab1cc
 @patch
 def waterfall(self:Run,
     stage:str='generate', # 'generate' or 'expand'
@@ -399,7 +399,7 @@ def waterfall(self:Run,
     "What became of every candidate of a stage"
     return waterfall(self.instances if stage == 'generate' else self.initial, [d for d in self.dropped if d.origin.stage == stage])
 
-# %% ../nbs/14_pipeline.ipynb #efe10b78
+# %% ../nbs/14_pipeline.ipynb #ad12c0a9
 @patch
 def _guard(self:Run, source:str='') -> Guard:
     "A new guard with the rules of this run"
@@ -413,7 +413,7 @@ def _guard(self:Run, source:str='') -> Guard:
         if had.get(k) != v: raise DataError(f'{k}: what stands at {getattr(c.knowledge, "source") if k == "knowledge.source" else c.boundary.terms or "boundary.terms"} is not what this run had; give the right one')
     return guard
 
-# %% ../nbs/14_pipeline.ipynb #ed7bd401
+# %% ../nbs/14_pipeline.ipynb #5f80b941
 @patch
 def audit(self:Run,
     source:str='', # where the private knowledge is now; the default is where the run had it
@@ -433,7 +433,7 @@ def surfaced(self:Run,
     "Where private knowledge surfaces in D_t"
     return audit_data(self.instances, self._guard(source))
 
-# %% ../nbs/14_pipeline.ipynb #3060fa4d
+# %% ../nbs/14_pipeline.ipynb #946c237c
 @patch
 def places(self:Run,
     ids:Iterable[str], # of pieces of knowledge, as in `Origin.knowledge`
@@ -444,7 +444,7 @@ def places(self:Run,
     except DataError: found = {}
     return {k: found.get(k, '') for k in ids}
 
-# %% ../nbs/14_pipeline.ipynb #bb7129cc
+# %% ../nbs/14_pipeline.ipynb #30b67da2
 @patch(as_prop=True)
 def _all(self:Run) -> dict[str, list]:
     "All records by id"
@@ -452,7 +452,7 @@ def _all(self:Run) -> dict[str, list]:
     for x in (*self.seeds, *self.initial, *self.low, *self.principles, *self.instances): out[x.id].append(x)
     return out
 
-# %% ../nbs/14_pipeline.ipynb #f8dc1918
+# %% ../nbs/14_pipeline.ipynb #9cede603
 def _parents(x) -> tuple[str, ...]: return x.origin.parents if x.origin else ()
 
 def _walk(start:str, steps:Callable[[str], Iterable[str]]) -> list[str]:
@@ -463,7 +463,7 @@ def _walk(start:str, steps:Callable[[str], Iterable[str]]) -> list[str]:
             if i not in seen: seen[i] = None; todo.append(i)
     return list(seen)[1:]
 
-# %% ../nbs/14_pipeline.ipynb #f1834e12
+# %% ../nbs/14_pipeline.ipynb #a1983285
 @patch
 def ancestors(self:Run,
     id:str, # of any record
@@ -473,7 +473,7 @@ def ancestors(self:Run,
     if id not in known: raise DataError(f'{id}: no record of {self.folder} has this id')
     return [x for i in _walk(id, lambda i: [p for x in known.get(i, []) for p in _parents(x)]) for x in known.get(i, [])]
 
-# %% ../nbs/14_pipeline.ipynb #d4b35524
+# %% ../nbs/14_pipeline.ipynb #b3d353e1
 @patch
 def descendants(self:Run,
     id:str, # of any record
@@ -485,7 +485,7 @@ def descendants(self:Run,
         for p in _parents(x): children[p].append(x.id)
     return [x for i in _walk(id, lambda i: children[i]) for x in known[i]]
 
-# %% ../nbs/14_pipeline.ipynb #86959c95
+# %% ../nbs/14_pipeline.ipynb #48228d8a
 @patch
 def _repr_markdown_(self:Run) -> str:
     "Where the run stands: counts, waterfalls, principles"
