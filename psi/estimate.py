@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Guess', 'sure', 'mean', 'candidates_needed', 'share', 'rare', 'Probe', 'Part', 'Outlook', 'estimate']
 
-# %% ../nbs/14_estimate.ipynb #51f14ea2
+# %% ../nbs/14_estimate.ipynb #28b04e06
 import math, os, statistics, sys, time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from .prompts import parse_principle, reflect_prompt, summarize_prompt
 from .reflect import _principles
 from .summarize import cluster_members
 
-# %% ../nbs/14_estimate.ipynb #278dc3fc
+# %% ../nbs/14_estimate.ipynb #05576460
 @dataclass(frozen=True)
 class Guess:
     "The most likely value, and where it should lie in nine of ten cases"
@@ -42,9 +42,13 @@ class Guess:
         f = lambda v: format(v, form) if v < math.inf else '∞'
         return f(self.mid) if f(self.low) == f(self.high) else f'{f(self.mid)} ({f(self.low)} to {f(self.high)})'
 
-def sure(value:float) -> Guess: return Guess(value, value, value)
+def sure(
+    value:float, # any
+) -> Guess:
+    "What is known"
+    return Guess(value, value, value)
 
-# %% ../nbs/14_estimate.ipynb #d2c5fc24
+# %% ../nbs/14_estimate.ipynb #2372a992
 def mean(
     values:Sequence[float], # one or more, none below 0
 ) -> Guess: # of a single value, half and twice it
@@ -52,10 +56,10 @@ def mean(
     from scipy.stats import t
     m = statistics.fmean(values)
     if len(values) < 2: return Guess(m/2, m, 2*m)
-    e = t.ppf(.95, len(values) - 1)*statistics.stdev(values)/math.sqrt(len(values))
+    e = float(t.ppf(.95, len(values) - 1))*statistics.stdev(values)/math.sqrt(len(values))
     return Guess(max(m - e, min(values)/2), m, min(m + e, 2*max(values)))
 
-# %% ../nbs/14_estimate.ipynb #2c53c3f8
+# %% ../nbs/14_estimate.ipynb #a07df2ee
 def candidates_needed(
     n:int,   # instances
     a:float, # share that passes the rules which do not depend on what was kept
@@ -67,7 +71,7 @@ def candidates_needed(
     grown = -n*math.log1p(-q)
     return math.inf if grown > 50 else math.expm1(grown)*(1 - q)/(a*q)
 
-# %% ../nbs/14_estimate.ipynb #dc2c4eb3
+# %% ../nbs/14_estimate.ipynb #0d59db82
 def share(
     k:int, n:int, # so many of so many
 ) -> Guess:
@@ -83,9 +87,9 @@ def rare(
     "A small probability, by Poisson's interval"
     from scipy.stats import chi2
     if not pairs: return Guess(0., 0., 1.)
-    return Guess(chi2.ppf(.05, 2*hits)/2/pairs if hits else 0., hits/pairs, min(1., chi2.ppf(.95, 2*hits + 2)/2/pairs))
+    return Guess(float(chi2.ppf(.05, 2*hits))/2/pairs if hits else 0., hits/pairs, min(1., float(chi2.ppf(.95, 2*hits + 2))/2/pairs))
 
-# %% ../nbs/14_estimate.ipynb #7393df85
+# %% ../nbs/14_estimate.ipynb #90554e3e
 @dataclass(frozen=True)
 class Probe:
     "A few requests of a stage"
@@ -105,7 +109,7 @@ class Probe:
     def seconds(self) -> Guess: # of a request
         return mean([r.seconds for r in self.good])
 
-# %% ../nbs/14_estimate.ipynb #92230b6d
+# %% ../nbs/14_estimate.ipynb #4bb8d84c
 def _probe(work:_Work, lm:LM, requests:Sequence[Request], stage:str, flight:int) -> Probe:
     "Ask them"
     start = time.monotonic()
@@ -117,7 +121,7 @@ def _probe(work:_Work, lm:LM, requests:Sequence[Request], stage:str, flight:int)
     m = measured(work.journal.energy(stage))
     return Probe(stage, lm.model, replies, load, m.kwh*3.6e6/m.seconds if m.kwh and m.seconds else None, flight)
 
-# %% ../nbs/14_estimate.ipynb #55062011
+# %% ../nbs/14_estimate.ipynb #f95849e5
 @dataclass(frozen=True)
 class Part:
     "What a stage will take"
@@ -142,7 +146,7 @@ def _part(work:_Work, lm:LM, p:Probe, requests:Guess) -> Part:
     money = requests*mean([cost(price, r.prompt_tokens or 0, r.cached_tokens or 0, r.completion_tokens or 0) for r in p.good]) if price else None
     return Part(p.stage, p.model, requests, requests*p.tokens, seconds, kg, money)
 
-# %% ../nbs/14_estimate.ipynb #f09f34ef
+# %% ../nbs/14_estimate.ipynb #7d46d96f
 def _lists(work:_Work, stage:str, principles:Sequence[Principle], k:int) -> tuple[Probe, list[list]]:
     "A few lists of tasks, and the candidates in each"
     s, K = getattr(work.config, stage), work.private()
@@ -166,7 +170,7 @@ def _expand(work:_Work, k:int) -> tuple[Part, list[Instance]]:
 
 def _whole(g:Guess) -> Guess: return Guess(*(math.ceil(v) if v < math.inf else v for v in (g.low, g.mid, g.high)))
 
-# %% ../nbs/14_estimate.ipynb #c2145677
+# %% ../nbs/14_estimate.ipynb #ca32a07e
 def _reflect(work:_Work, initial:list[Instance], k:int) -> tuple[Part, list[Principle]]:
     "Eq. 2"
     s = work.config.reflect
@@ -193,7 +197,7 @@ def _summarize(work:_Work, low:list[Principle], clusters, k:int, asked:int) -> t
     found = [Principle(t) for reply in p.replies if (t := parse_principle(reply.text, reply.finished))]
     return _part(work, work.M_L, p, Guess(len(groups), len(groups)*math.sqrt(more), len(groups)*more)), found
 
-# %% ../nbs/14_estimate.ipynb #b169037f
+# %% ../nbs/14_estimate.ipynb #53f78a9a
 def _alone(lists:Sequence[Sequence], work:_Work) -> list[list[Instance]]:
     "Of each list, what would be kept if there were no other"
     seeds, out = [x.instruction for x in work.seeds], []
@@ -220,7 +224,7 @@ def _generate(work:_Work, high:list[Principle], k:int) -> Part:
     need = Guess(*(candidates_needed(n, s, r)/max(e, 1e-9) for s, r, e in ((a.high, q.low, each.high), (a.mid, q.mid, each.mid), (a.low, q.high, each.low))))
     return _part(work, work.M_g, p, _whole(need))
 
-# %% ../nbs/14_estimate.ipynb #f66f8bb6
+# %% ../nbs/14_estimate.ipynb #37c6cedd
 class Outlook:
     "What a run will take, before it has begun"
     def __init__(self,
@@ -236,7 +240,7 @@ class Outlook:
         values = [getattr(p, what) for p in self.parts]
         return None if None in values else sum(values, sure(0))
 
-# %% ../nbs/14_estimate.ipynb #596b66f4
+# %% ../nbs/14_estimate.ipynb #fc27d98a
 def _time(g:Guess) -> str:
     "Seconds for people"
     unit, of = next((u, n) for u, n in (('d', 86400), ('h', 3600), ('min', 60), ('s', 1)) if g.mid >= 2*n or n == 1)
@@ -245,7 +249,7 @@ def _time(g:Guess) -> str:
 def _cells(name:str, model:str, requests:Guess|None, tokens:Guess, seconds:Guess, kg:Guess|None, money:Guess|None) -> str:
     return f"| {name} | {model} | {requests.text() if requests else ''} | {tokens.text()} | {_time(seconds)} | {kg.text('.2g') if kg else '?'} | {money.text('.2g') if money else '?'} |"
 
-# %% ../nbs/14_estimate.ipynb #917a5132
+# %% ../nbs/14_estimate.ipynb #6ea5605c
 def _limits(o:'Outlook') -> list[str]:
     "Where the budget would stop the run"
     out = []
@@ -255,7 +259,7 @@ def _limits(o:'Outlook') -> list[str]:
         out.append(f'budget.{k} = {limit:g}: ' + ('it is not known whether that is enough' if g is None else 'enough' if g.high <= limit else f'probably enough, for certain only with {g.high:,.3g}' if g.mid <= limit else f'the run would stop after about {limit/g.mid:.0%}'))
     return out
 
-# %% ../nbs/14_estimate.ipynb #ea5d60c5
+# %% ../nbs/14_estimate.ipynb #c67662b3
 @patch
 def _repr_markdown_(self:Outlook) -> str:
     "A row a stage, the sum, and what the budget makes of it"
@@ -267,7 +271,7 @@ def _repr_markdown_(self:Outlook) -> str:
     if any(p.tokens.high == math.inf for p in self.parts): notes.append(f'∞: so few requests cannot tell whether this model has {self.config.generate.n:,} different things to say; look again after a smaller run')
     return head + '\n'.join(rows) + '\n\n' + '\n\n'.join(notes + _limits(self) + [self.spent]*bool(self.spent))
 
-# %% ../nbs/14_estimate.ipynb #f7a5243c
+# %% ../nbs/14_estimate.ipynb #727e174a
 def _outlook(work:_Work, k:int) -> Outlook:
     "All stages of a run"
     source, parts = work.config.generate.principles, []
@@ -283,7 +287,7 @@ def _outlook(work:_Work, k:int) -> Outlook:
     parts.append(_generate(work, high, k))
     return Outlook(parts, work.config)
 
-# %% ../nbs/14_estimate.ipynb #ace43c7e
+# %% ../nbs/14_estimate.ipynb #1556e87e
 def estimate(
     config:Config, # of the run
     requests:int=5, # of each stage, at the most

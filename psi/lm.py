@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Tally', 'LM', 'scripted', 'progress']
 
-# %% ../nbs/02_lm.ipynb #7b3e78e0
+# %% ../nbs/02_lm.ipynb #00ca71e8
 import asyncio, atexit, hashlib, json, os, random, sys, threading, time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ from .core import ConfigError, EngineError
 from .journal import Journal, Reply, Request
 from .pace import Pace
 
-# %% ../nbs/02_lm.ipynb #b920b3d9
+# %% ../nbs/02_lm.ipynb #c72f87a8
 @dataclass
 class Tally:
     "What an LM has done so far"
@@ -34,7 +34,7 @@ class Tally:
     longest:int=0 # tokens of the longest reply
     since:float=0. # when the first request was sent, on `time.monotonic`'s clock
 
-# %% ../nbs/02_lm.ipynb #c48a4bfe
+# %% ../nbs/02_lm.ipynb #77317b83
 class LM:
     "A model at an OpenAI-style address"
     def __init__(self,
@@ -67,7 +67,7 @@ class LM:
 
     def __repr__(self): return f'LM({self.model!r}, mode={self.mode!r}, concurrency={self.concurrency}, {self.sampling})'
 
-# %% ../nbs/02_lm.ipynb #4e1924a0
+# %% ../nbs/02_lm.ipynb #02acf91f
 @patch
 def body(self:LM,
     r:Request, # what to ask
@@ -79,13 +79,13 @@ def body(self:LM,
     if r.schema: extra['response_format'] = {'type': 'json_schema', 'json_schema': {'name': 'reply', 'schema': r.schema, 'strict': True}}
     return {'model': self.model, **ask, **self.sampling, **extra}
 
-# %% ../nbs/02_lm.ipynb #7382cf14
+# %% ../nbs/02_lm.ipynb #7cf33817
 def _name(lm:LM, body:dict) -> str:
     "The key of a request with this body"
     what = json.dumps([1, lm.mode, lm.weights, body, *[lm.longer] * bool(lm.longer)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(what.encode()).hexdigest()
 
-# %% ../nbs/02_lm.ipynb #eb76eb5c
+# %% ../nbs/02_lm.ipynb #86e92929
 @patch
 def outgoing(self:LM,
     r:Request, # what to ask
@@ -94,7 +94,7 @@ def outgoing(self:LM,
     body = self.body(r)
     return self.guard.check(r, body) if self.guard else (body, None)
 
-# %% ../nbs/02_lm.ipynb #10ec1439
+# %% ../nbs/02_lm.ipynb #6c53add6
 @patch
 def key(self:LM,
     r:Request, # what to ask
@@ -102,7 +102,7 @@ def key(self:LM,
     "Hash of everything that shapes the reply"
     return _name(self, self.outgoing(r)[0])
 
-# %% ../nbs/02_lm.ipynb #76d6e7d8
+# %% ../nbs/02_lm.ipynb #50ec137b
 _thread = {}
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -119,7 +119,7 @@ def _hang_up():
     async def close(): await asyncio.gather(*(c.close() for c in _thread['clients']), return_exceptions=True)
     if _thread.get('pid') == os.getpid(): asyncio.run_coroutine_threadsafe(close(), _loop()).result(5)
 
-# %% ../nbs/02_lm.ipynb #2ca3ac33
+# %% ../nbs/02_lm.ipynb #823d9437
 def _said(e:Exception, key:str='') -> str:
     "What went wrong, in the server's words or those of the first cause; never with the key"
     body = getattr(e, 'body', None)
@@ -128,14 +128,14 @@ def _said(e:Exception, key:str='') -> str:
     said = (str(said or getattr(e, 'strerror', None) or e).strip() or type(e).__name__).splitlines()[0]
     return (said.replace(key, '...') if key else said)[:200]
 
-# %% ../nbs/02_lm.ipynb #7bbf4ff3
+# %% ../nbs/02_lm.ipynb #cf137209
 def _key_of(lm:LM, url:str) -> str:
     "The key to send: the given one, the environment's, or a stand-in for engines that ask for none"
     key = lm._api_key() if callable(lm._api_key) else lm._api_key or os.environ.get('OPENAI_API_KEY')
     if not key and 'api.openai.com' in url: raise EngineError(f'{url}: asks for a key; put it into {lm.key_from}')
     return key or 'none'
 
-# %% ../nbs/02_lm.ipynb #48fa340d
+# %% ../nbs/02_lm.ipynb #f0bf8f0d
 async def _models(client, wait:float=300.) -> list[str]:
     "Names of the models at an address; empty where it does not tell. Waits for one that is loading"
     import openai
@@ -148,13 +148,13 @@ async def _models(client, wait:float=300.) -> list[str]:
             if e.status_code not in (429, 500, 502, 503, 504) or time.monotonic() > end: raise
             await asyncio.sleep(pause := min(2*pause, 2.))
 
-# %% ../nbs/02_lm.ipynb #5f80385b
+# %% ../nbs/02_lm.ipynb #2fb482d8
 @patch
 def address(self:LM) -> str: # '' where it is known only when it is opened
     "Where requests go"
     return '' if callable(self.base_url) else self.base_url or os.environ.get('OPENAI_BASE_URL') or 'https://api.openai.com/v1'
 
-# %% ../nbs/02_lm.ipynb #e30bcdff
+# %% ../nbs/02_lm.ipynb #d051770e
 def _connect(lm:LM) -> tuple:
     "Address, client, pace and key"
     import openai
@@ -172,7 +172,7 @@ def _connect(lm:LM) -> tuple:
         raise EngineError(f'{url}: does not know the model {lm.model!r}; it has {", ".join(sorted(names)[:8])}' + ', ...'*(len(names) > 8))
     return url, client, Pace(**lm._pace), key
 
-# %% ../nbs/02_lm.ipynb #d2564cbb
+# %% ../nbs/02_lm.ipynb #10d68ec6
 @patch
 def open(self:LM):
     "Connect, and check that the address answers and knows the model; done by the first request that needs it"
@@ -180,21 +180,21 @@ def open(self:LM):
         if not self._open or self._open[2].broken or self.engine and self.engine.died: self._open = _connect(self)
         return self._open
 
-# %% ../nbs/02_lm.ipynb #27e0e623
+# %% ../nbs/02_lm.ipynb #ab803c82
 @patch
 def hang_up(self:LM):
     "End the connection; the next request opens it again"
     opened, self._open = self._open, None
     if opened: asyncio.run_coroutine_threadsafe(opened[1].close(), _loop()).result(10)
 
-# %% ../nbs/02_lm.ipynb #11293375
+# %% ../nbs/02_lm.ipynb #52fcd2ad
 @patch
 def close(self:LM):
     "Hang up, and stop the engine if it is this process's own; the next request opens both again"
     self.hang_up()
     if self.engine: self.engine.close()
 
-# %% ../nbs/02_lm.ipynb #4adb648b
+# %% ../nbs/02_lm.ipynb #362e47c4
 @dataclass(frozen=True)
 class _Verdict:
     "What a failed try means"
@@ -211,7 +211,7 @@ class _NoAnswer(Exception):
     "The server sent something that is no answer"
     def __init__(self, why, usage=None): super().__init__(why); self.usage = usage
 
-# %% ../nbs/02_lm.ipynb #26e4c1ca
+# %% ../nbs/02_lm.ipynb #657c4b4f
 def _retry_after(headers) -> float|None:
     "Seconds that the server asks to wait; it says so in milliseconds, in seconds, or as a date"
     from email.utils import parsedate_to_datetime
@@ -221,7 +221,7 @@ def _retry_after(headers) -> float|None:
         return max(0., float(said) if said.replace('.', '', 1).isdigit() else parsedate_to_datetime(said).timestamp() - time.time())
     except (ValueError, TypeError): return None
 
-# %% ../nbs/02_lm.ipynb #8a98ed51
+# %% ../nbs/02_lm.ipynb #e214dd83
 _FATAL = { # what a user can do about it
 401: 'refuses the key; put the right one into {key_from}',
 403: 'refuses the key; put the right one into {key_from}',
@@ -239,7 +239,7 @@ def _status(e, lm:LM, url:str, key:str) -> _Verdict:
     if long: return _Verdict(f'HTTP {code}, too long' if lm.at_home else said, final=True)
     return _Verdict(said, fatal=EngineError(f'{url}: ' + _FATAL.get(code, 'refuses the request of {model} with HTTP {code} ({said}); correct the settings').format(model=lm.model, said=said, code=code, key_from=lm.key_from)))
 
-# %% ../nbs/02_lm.ipynb #2d28b5bb
+# %% ../nbs/02_lm.ipynb #7b0ae563
 def _verdict(e:Exception, lm:LM, url:str, key:str) -> _Verdict:
     "What an exception means"
     import openai
@@ -252,7 +252,7 @@ def _verdict(e:Exception, lm:LM, url:str, key:str) -> _Verdict:
     if not isinstance(e, OSError) and type(e).__module__.partition('.')[0] not in ('aiohttp', 'httpx', 'httpx2', 'httpcore', 'httpcore2'): raise e   # e.g. a malformed answer
     return _Verdict(type(e).__name__ if lm.at_home else _said(e, key), lost=True)
 
-# %% ../nbs/02_lm.ipynb #f9e2b401
+# %% ../nbs/02_lm.ipynb #53f327f5
 def _reply(text:str, seconds:float, attempts:int) -> Reply:
     "What the engine sent, as a Reply"
     got = json.loads(text)
@@ -267,7 +267,7 @@ def _reply(text:str, seconds:float, attempts:int) -> Reply:
     return Reply(text, str(c.get('finish_reason') or 'stop'), u.get('prompt_tokens'), u.get('completion_tokens'), details.get('cached_tokens') if isinstance(details, dict) else None,
                  round(seconds, 3), attempts, str(got.get('model') or ''))
 
-# %% ../nbs/02_lm.ipynb #7b3c36e8
+# %% ../nbs/02_lm.ipynb #23d2e6b6
 def _opened(lm:LM) -> tuple:
     "Address, client, pace and key"
     if not lm._open: raise EngineError(f'{lm.model}: was closed while requests were in flight; ask again')
@@ -292,7 +292,7 @@ async def _try(lm:LM, body:dict, attempt:int, key:str) -> Reply|_Verdict:
     if guess and reply.completion_tokens is not None: pace.tokens.settle((reply.prompt_tokens or 0) + reply.completion_tokens - guess)
     return reply
 
-# %% ../nbs/02_lm.ipynb #cca2897c
+# %% ../nbs/02_lm.ipynb #407b60e8
 _chance = random.Random()
 
 async def _asked(lm:LM, r:Request, body:dict, key:str) -> Reply:
@@ -327,13 +327,14 @@ def _lost(lm:LM, why:str, tries:int, start:float) -> Reply:
     lm.tally.failed += 1
     return Reply('', 'error', seconds=round(time.monotonic() - start, 3), attempts=tries, error=f'{why}' + f' ({tries} tries)'*(tries > 1))
 
+# %% ../nbs/02_lm.ipynb #1057660a
 async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
     "One request, when the budget has room for it"
     asyncio.current_task().add_done_callback(lambda task: task.cancelled() or task.exception())   # called back while it failed: nobody is left who would ask why
     if not lm.budget: return await _asked(lm, r, body, key)
     async with lm.budget.room(lm, body): return await _asked(lm, r, body, key)
 
-# %% ../nbs/02_lm.ipynb #4d21d2dc
+# %% ../nbs/02_lm.ipynb #3e5f2e8d
 def _submit(lm:LM, r:Request, body:dict, key:str, note=None) -> Future:
     "A reply on its way; who asks for the same waits for the same"
     lm.open()
@@ -353,7 +354,7 @@ def _call_back(lm:LM, f:Future):
         f.waiting -= 1
         if not f.waiting: f.cancel()
 
-# %% ../nbs/02_lm.ipynb #0d65a31a
+# %% ../nbs/02_lm.ipynb #954f73fa
 @patch
 def stream(self:LM,
     requests:Iterable[Request|str], # may be endless
@@ -378,7 +379,7 @@ def stream(self:LM,
     finally:
         for _, f, known in flying: known or _call_back(self, f)
 
-# %% ../nbs/02_lm.ipynb #1dddfaff
+# %% ../nbs/02_lm.ipynb #4eb36f81
 @patch
 def __call__(self:LM,
     prompts:str|Request|Iterable[str|Request], # one, or many
@@ -387,7 +388,7 @@ def __call__(self:LM,
     if isinstance(prompts, str | Request) or not isinstance(prompts, Iterable): return next(self.stream([prompts]))[1]
     return [reply for _, reply in self.stream(prompts)]
 
-# %% ../nbs/02_lm.ipynb #d37cbb39
+# %% ../nbs/02_lm.ipynb #6c7e92b2
 @patch
 async def agenerate(self:LM,
     prompts:Iterable[str|Request], # any number
@@ -395,7 +396,7 @@ async def agenerate(self:LM,
     "Ask and wait, from async code: the caller's loop stays free"
     return await asyncio.to_thread(self, list(prompts))
 
-# %% ../nbs/02_lm.ipynb #3e7b12b6
+# %% ../nbs/02_lm.ipynb #46635580
 @patch
 def replay(self:Journal,
     model:str='', # whose replies; may be left out where the journal holds those of one model
@@ -409,7 +410,7 @@ def replay(self:Journal,
     sampling = {k: v for k, v in sent.items() if k not in ('model', 'messages', 'prompt', 'seed', 'stop', 'response_format')}
     return LM(model, nobody, 'chat' if 'messages' in sent else 'completion', journal=self, weights=row['weights'], **sampling)
 
-# %% ../nbs/02_lm.ipynb #c3af753e
+# %% ../nbs/02_lm.ipynb #01cf4798
 def _answer(handler, reply, body:dict):
     "Send what `reply` makes of a request, in OpenAI's shape"
     prompt = body['messages'][-1]['content'] if 'messages' in body else body['prompt']
@@ -424,7 +425,7 @@ def _answer(handler, reply, body:dict):
     handler.send_response(status); handler.send_header('Content-Type', 'application/json'); handler.send_header('Content-Length', str(len(out)))
     handler.end_headers(); handler.wfile.write(out)
 
-# %% ../nbs/02_lm.ipynb #8b79ff96
+# %% ../nbs/02_lm.ipynb #4c561e93
 @contextmanager
 def scripted(
     reply:Callable[[str, dict], str|tuple[int, dict]], # (prompt, the whole request body) -> the model's text, or a status and a whole response
@@ -444,7 +445,7 @@ def scripted(
     try: yield f'http://127.0.0.1:{server.server_port}/v1'
     finally: server.shutdown(); server.server_close()
 
-# %% ../nbs/02_lm.ipynb #0d39e09a
+# %% ../nbs/02_lm.ipynb #ab2f5539
 def progress(
     total:int, # what counts as done
     what:str,  # a word or two before the bar
@@ -455,7 +456,7 @@ def progress(
     watched = sys.stderr.isatty() or 'ipykernel' in sys.modules
     return tqdm(total=total, desc=f'{what:10}', disable=not watched, unit_scale=scale, dynamic_ncols=True, leave=True, bar_format='{desc} {bar:24} {n_fmt}/{total_fmt} {elapsed} (~{remaining} left){postfix}')
 
-# %% ../nbs/02_lm.ipynb #b0203bd2
+# %% ../nbs/02_lm.ipynb #1a530bdf
 @patch
 def __str__(self:Tally) -> str:
     "For the right end of a progress bar"
@@ -463,7 +464,7 @@ def __str__(self:Tally) -> str:
     parts = [f'{self.known + self.answered} replies', f'{rate:.0f} tok/s' * bool(rate), f'{self.retries} retries' * bool(self.retries), f'{self.failed} failed' * bool(self.failed), f'{self.withheld} withheld' * bool(self.withheld)]
     return ', '.join(p for p in parts if p)
 
-# %% ../nbs/02_lm.ipynb #c838a67d
+# %% ../nbs/02_lm.ipynb #922110ea
 @patch
 def kg(self:LM) -> float|None: # kgCO2e; None where nobody counts them
     "What the run has emitted so far"
