@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['app', 'init', 'run', 'estimate', 'show', 'carbon', 'audit', 'generate', 'train', 'evaluate', 'fetch', 'serve', 'main']
 
-# %% ../nbs/15_cli.ipynb #07074fe7
+# %% ../nbs/15_cli.ipynb #f76e79c6
 import os, sys
 from typing import Annotated
 import typer
 from .core import PsiError
 
-# %% ../nbs/15_cli.ipynb #46f6a4cd
+# %% ../nbs/15_cli.ipynb #f340325f
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help='Principle-based self-instruct: from a few seeds to an instruction dataset.')
 
-# %% ../nbs/15_cli.ipynb #6761dd82
+# %% ../nbs/15_cli.ipynb #51facc82
 def _show(markdown:str):
     "Print Markdown: drawn in a terminal, as it is in a pipe"
     if not sys.stdout.isatty(): print(markdown); return
@@ -22,7 +22,7 @@ def _show(markdown:str):
     from rich.markdown import Markdown
     Console().print(Markdown(markdown))
 
-# %% ../nbs/15_cli.ipynb #96eba847
+# %% ../nbs/15_cli.ipynb #e0a42e0d
 @app.command()
 def init(
     path:Annotated[str, typer.Argument(help='the file to write')]='psi.toml', # the file to write
@@ -37,7 +37,7 @@ def init(
     write_text(path, text)
     print(f'wrote {path}; next: psi run {path}')
 
-# %% ../nbs/15_cli.ipynb #67e46a78
+# %% ../nbs/15_cli.ipynb #2a167bc1
 @app.command()
 def run(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -56,7 +56,7 @@ def run(
     if r.instances: _show(waterfall_table(r.waterfall()))
     print(f'{r.folder}: next: psi show {r.folder}')
 
-# %% ../nbs/15_cli.ipynb #f49eaac6
+# %% ../nbs/15_cli.ipynb #b2bfc49f
 @app.command()
 def estimate(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -71,7 +71,7 @@ def estimate(
     except KeyboardInterrupt: raise typer.Exit(130)
     _show(found._repr_markdown_())
 
-# %% ../nbs/15_cli.ipynb #ddb8f12c
+# %% ../nbs/15_cli.ipynb #e82c4078
 @app.command()
 def show(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -94,7 +94,7 @@ def _scores(folder) -> str:
     try: return read_evaluation(folder)._repr_markdown_()
     except DataError as e: return str(e)
 
-# %% ../nbs/15_cli.ipynb #348fac99
+# %% ../nbs/15_cli.ipynb #2aaabf9c
 def _trace(r, id:str) -> str:
     "Both walks from a record, as Markdown"
     def line(x):
@@ -105,7 +105,7 @@ def _trace(r, id:str) -> str:
     pieces = ['**with private knowledge** (' + str(len(seen)) + ')', '\n'.join(f'- `{k}` {place or "(not found any more)"}' for k, place in list(r.places(seen).items())[:20])] if seen else []
     return '\n\n'.join(['**the record**', '\n'.join(map(line, r._all[id])), f'**made from** ({len(up)})', '\n'.join(map(line, up[:60])) or '-', *pieces, f'**used for** ({len(down)})', '\n'.join(map(line, down[:20])) or '-'])
 
-# %% ../nbs/15_cli.ipynb #175685c5
+# %% ../nbs/15_cli.ipynb #5f318707
 @app.command()
 def carbon(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -129,7 +129,7 @@ def _among(kg, n:int) -> str:
     rows = ', '.join(f'{x.method} {x.kg:.2f}' for x in table_2())
     return f'\n\nfor {INSTANCES:,} instances: {(kg*(INSTANCES/n)).text(".3g")} kgCO2e; the paper (Table 2): {rows}' if n else ''
 
-# %% ../nbs/15_cli.ipynb #dc7fd2f5
+# %% ../nbs/15_cli.ipynb #42eb2b9b
 @app.command()
 def audit(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -145,14 +145,14 @@ def audit(
     if data: _show(_surfaced(surfaced, len(r.instances)))
     if surfaced or not found.clean: raise typer.Exit(1)
 
-# %% ../nbs/15_cli.ipynb #23d67728
+# %% ../nbs/15_cli.ipynb #9b4bd598
 def _surfaced(found:list, n:int, most:int=10) -> str:
     "Where private knowledge surfaces in a dataset, as Markdown"
     head = f'**{len(found)} of {n} instances** repeat private knowledge' + (':' if found else '')
     row = lambda s: f'| `{s.id}` | {s.words} | {s.text[:160].replace("|", " ")}{"..." * (len(s.text) > 160)} |'
     return '\n'.join([head, '', '| instance | words in a row | which |', '|---|--:|:--|', *map(row, found[:most])]) if found else head
 
-# %% ../nbs/15_cli.ipynb #389f5a76
+# %% ../nbs/15_cli.ipynb #717521d1
 @app.command()
 def generate(
     source:Annotated[str, typer.Argument(help='a config file, or the folder of a run')]='psi.toml', # a config file or a run folder
@@ -175,7 +175,7 @@ def generate(
     for chat, file in wanted: _not_ours(r.folder, file)
     for chat, file in wanted: print(f'{write_instances(r.instances, file or r.folder/("chat.jsonl" if chat else "alpaca.json"), chat, bare=True)}: {len(r.instances)} instances')
 
-# %% ../nbs/15_cli.ipynb #3614594f
+# %% ../nbs/15_cli.ipynb #682acc9e
 def _not_ours(folder, file:str):
     "`ConfigError` where a file to be written is there already as a part of the run"
     from pathlib import Path
@@ -191,7 +191,7 @@ def _format(text:str) -> tuple[bool, str]:
     if file and not file.removesuffix('.gz').endswith(ends): raise ConfigError(f'--to {text}: the file should end in {ends}')
     return name == 'chat', file
 
-# %% ../nbs/15_cli.ipynb #d41a1692
+# %% ../nbs/15_cli.ipynb #c8d9b32b
 @app.command()
 def train(
     data:Annotated[str, typer.Argument(help='the folder of a run, or a file of instances')], # D_t
@@ -217,7 +217,7 @@ def train(
     _show(done._repr_markdown_())
     print(f'{out}: next: psi evaluate {out if named else data}')
 
-# %% ../nbs/15_cli.ipynb #cb2eeed7
+# %% ../nbs/15_cli.ipynb #da9acec3
 def _grid(source:str, country:str):
     "The electricity of this machine: as said, or as the run's config has it, or the paper's"
     from pathlib import Path
@@ -235,7 +235,7 @@ def _values(sets:list[str]) -> dict:
     for s in sets: put_setting(d, s)
     return d
 
-# %% ../nbs/15_cli.ipynb #3b09a565
+# %% ../nbs/15_cli.ipynb #281ffafd
 @app.command()
 def evaluate(
     model:Annotated[str, typer.Argument(help='the folder of a run with a trained model, a transformers folder, owner/name on the hub, a GGUF file, or a name at an address')]='', # what to measure
@@ -271,7 +271,7 @@ def evaluate(
     _show(e._repr_markdown_())
     if all(s.why for s in e.scores.values()): raise typer.Exit(1)
 
-# %% ../nbs/15_cli.ipynb #6aa302af
+# %% ../nbs/15_cli.ipynb #40a1783d
 def _check_data(source:str, data:str):
     "Are the benchmarks in the training data?"
     from pathlib import Path
@@ -281,7 +281,7 @@ def _check_data(source:str, data:str):
     folder = Path(source)
     _show(check_data(read_instances(folder/'instances.jsonl' if (folder/'psi.toml').exists() else source), data)._repr_markdown_())
 
-# %% ../nbs/15_cli.ipynb #293c7314
+# %% ../nbs/15_cli.ipynb #de1a3709
 @app.command()
 def fetch(
     names:Annotated[list[str]|None, typer.Argument(help='names of models; none lists them')]=None, # names of models; none lists them
@@ -291,7 +291,7 @@ def fetch(
     for name in names or (): print(fetch_weights(name))
     if not names: print('\n'.join(f'{k:30}{w.note}' for k, w in WEIGHTS.items()))
 
-# %% ../nbs/15_cli.ipynb #802adf16
+# %% ../nbs/15_cli.ipynb #c168d621
 @app.command()
 def serve(
     name:Annotated[str, typer.Argument(help='a name that `psi fetch` knows, or a GGUF file')], # which model
@@ -306,7 +306,7 @@ def serve(
         try: engine.wait()
         except KeyboardInterrupt: print('stopped')
 
-# %% ../nbs/15_cli.ipynb #b280b93d
+# %% ../nbs/15_cli.ipynb #0bd0a6e7
 def main():
     "The `psi` command"
     try: app()
