@@ -55,7 +55,7 @@ def bare(a):
 
 def psi(a, own_head=True):
     import psi.train as t
-    if not own_head: t._lean_head = lambda model: False
+    if not own_head: t.lean_head = lambda model: False
     instances, _, recipe, _, _ = lessons(a)
     with tempfile.TemporaryDirectory() as tmp:
         t._export = lambda work, trainer, seconds: None     # the steps are measured, not the writing of half a gigabyte

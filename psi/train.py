@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['train']
 
-# %% ../nbs/11_train.ipynb #2e32945e
+# %% ../nbs/11_train.ipynb #95aad9bf
 import hashlib, json, math, os, platform, shutil, sys, time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from fastcore.basics import patch
@@ -18,13 +17,14 @@ from .base import _durable, _first_line, base_folder, best_device, best_dtype, l
 from .carbon import Grid
 from .card import Training, loss_curve, model_card, read_log
 from .core import ConfigError, DataError, EngineError, Instance, Principle, _instances, _rows, read_records, write_records, write_text
+from .head import check_loss, lean_head
 from .journal import Journal
 from .lm import progress
 from .local import sha256
 from .meter import Meter, measured
 from .recipe import Lessons, Recipe, as_chat_template, lesson_order, make_lessons, split_batch
 
-# %% ../nbs/11_train.ipynb #5b93a572
+# %% ../nbs/11_train.ipynb #cb437a10
 def _source(data) -> tuple[list[Instance], list[str], dict]:
     "Instances, where each of them stood, and what the card will say of them"
     about = {}
@@ -42,7 +42,7 @@ def _source(data) -> tuple[list[Instance], list[str], dict]:
     content = hashlib.sha256(json.dumps([[x.instruction, x.input, x.output] for x in instances]).encode()).hexdigest()
     return list(instances), list(places) if any(places) else [], about | {'instances': len(instances), 'content': content}
 
-# %% ../nbs/11_train.ipynb #bd2ae8c5
+# %% ../nbs/11_train.ipynb #e91191be
 _not_what = {'per_device', 'recompute', 'save_every', 'keep', 'more'}   # these change no weight, or stand there by themselves
 
 def _base_sum(folder:Path) -> str:
@@ -59,7 +59,7 @@ def _settings(recipe:Recipe, data:dict, base:str, lessons:Lessons, bf16:bool, sa
 
 def _alpha(recipe:Recipe) -> float: return recipe.lora and (recipe.lora_alpha or 2.*recipe.lora)
 
-# %% ../nbs/11_train.ipynb #76d592e5
+# %% ../nbs/11_train.ipynb #571cb7f6
 def _claim(out:Path, want:dict) -> dict:
     "The record in the folder if it is of this training, an empty one if there is none, else an error"
     path = out/'train.json'
@@ -75,54 +75,7 @@ def _claim(out:Path, want:dict) -> dict:
             raise ConfigError(f'{out}: holds another training ({what}); set it back, or choose another folder')
     return have
 
-# %% ../nbs/11_train.ipynb #b5edc683
-_scores = 1 << 26 # at a time: a quarter of a gigabyte
-
-@lru_cache(1)
-def _surprise():
-    "(hidden vectors, vocabulary rows, right tokens, cap) -> sum of -log p; scores exist for a block of positions at a time"
-    import torch
-    class Surprise(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, hidden, rows, right, cap):
-            dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else hidden.dtype
-            h, w, block, total = hidden.to(dtype), rows.to(dtype), max(16, _scores//len(rows)), hidden.new_zeros((), dtype=torch.float32)
-            dh, dw = torch.empty_like(h), torch.zeros_like(rows) if ctx.needs_input_grad[1] else None
-            for i in range(0, len(h), block):
-                z, y = (h[i:i + block] @ w.t()).float(), right[i:i + block, None]
-                if cap: z = cap*torch.tanh(z/cap)
-                bend = 1 - (z/cap)**2 if cap else None
-                norm = z.logsumexp(1, keepdim=True)
-                total += (norm - z.gather(1, y)).sum()
-                p = z.sub_(norm).exp_()
-                g = p.scatter_add_(1, y, torch.full_like(norm, -1))
-                g = (g*bend if cap else g).to(dtype)
-                dh[i:i + block] = g @ w
-                if dw is not None: dw += g.t() @ h[i:i + block]
-            ctx.save_for_backward(dh.to(hidden.dtype), dw)
-            return total
-        @staticmethod
-        def backward(ctx, up):
-            dh, dw = ctx.saved_tensors
-            return dh*up, None if dw is None else dw.mul_(up), None, None
-    return Surprise.apply
-
-# %% ../nbs/11_train.ipynb #d5a1f64c
-def _lean_head(model) -> bool:
-    "Give the model a `graded=` argument that asks for the sum of the graded tokens' surprise; False for a model whose scores are made in another way"
-    from types import MethodType
-    c, before, head = model.config.get_text_config(), model.forward, model.get_output_embeddings()
-    odd = any(getattr(c, k, None) not in (None, 1., 0.) for k in ('logit_scale', 'output_multiplier', 'lm_head_multiplier', 'logits_scaling', 'output_router_logits'))
-    if odd or head is None or getattr(head, 'bias', None) is not None: return False
-    cap = getattr(c, 'final_logit_softcapping', None) or 0.
-    def forward(self, *args, graded=None, **kw):
-        if graded is None: return before(*args, **kw)
-        hidden, right = self.base_model(*args, **kw, use_cache=False).last_hidden_state[:, :-1], graded[:, 1:]
-        return _surprise()(hidden[right != -100], self.get_output_embeddings().weight, right[right != -100], cap)
-    model.forward = MethodType(forward, model)
-    return True
-
-# %% ../nbs/11_train.ipynb #f4aed7c8
+# %% ../nbs/11_train.ipynb #1de51364
 class _Books:
     "psi's part of the trainer; it stands before `SFTTrainer`"
     def begin(self, steps:list[list[int]], lengths:list[int], recipe:Recipe, out:Path, main:bool):
@@ -130,12 +83,12 @@ class _Books:
         self.tokens = [sum(lengths[i] for i in s if i < len(lengths)) for s in steps]
         self.finite, self.saved, self.model_accepts_loss_kwargs = None, time.monotonic(), True
         base = self.model.get_base_model() if recipe.lora else self.model
-        self.lean = self.args.device.type == 'cpu' and _lean_head(base)
+        self.lean = self.args.device.type == 'cpu' and lean_head(base)
 
     def create_model_card(self, *a, **kw): "psi writes its own, at the end"
     def _get_train_sampler(self, dataset=None): return [i for s in self.plan for i in s]
 
-# %% ../nbs/11_train.ipynb #90a8b7e5
+# %% ../nbs/11_train.ipynb #3fe195b5
 @patch
 def compute_loss(self:_Books, model, inputs, return_outputs=False, num_items_in_batch=None):
     "The loss of a small batch, as a part of the whole batch's"
@@ -143,23 +96,7 @@ def compute_loss(self:_Books, model, inputs, return_outputs=False, num_items_in_
     total = model(input_ids=inputs['input_ids'], attention_mask=inputs['attention_mask'], graded=inputs['labels'])
     return total/num_items_in_batch.clamp(min=1)*self.accelerator.num_processes   # the devices' gradients are averaged, and shall be added
 
-# %% ../nbs/11_train.ipynb #ca4c344a
-@patch
-def check_loss(self:_Books, row:dict, base:Path):
-    "`EngineError` where the training's loss is not that of the model's own scores"
-    import torch
-    from torch.nn.functional import cross_entropy
-    ids, labels, was = *(torch.tensor([row[k]], device=self.args.device) for k in ('input_ids', 'labels')), self.model.training
-    n = (labels[:, 1:] != -100).sum()
-    self.model.eval()
-    with torch.no_grad():
-        ours = self.compute_loss(self.model, dict(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels), num_items_in_batch=n)/self.accelerator.num_processes
-        plain = cross_entropy(self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0, :-1].float(), labels[0, 1:])
-    self.model.train(was)
-    getattr(self, '_metrics', {'eval': {}})['eval'].clear()
-    if abs(ours - plain) > .02*plain + .02: raise EngineError(f'{base}: its scores are made in a way that the training does not know (a loss of {ours:.3f} instead of {plain:.3f}); choose another base model')
-
-# %% ../nbs/11_train.ipynb #56c7847b
+# %% ../nbs/11_train.ipynb #586d8bdc
 @patch
 def _diverged(self:_Books, what:str) -> ConfigError:
     last = _checkpoint(self.home)
@@ -172,7 +109,7 @@ def _get_grad_norm(self:_Books, model, grad_norm=None):
     if not math.isfinite(norm := float(norm)): raise self._diverged(f'the gradient is {norm}')
     return norm
 
-# %% ../nbs/11_train.ipynb #e38a3241
+# %% ../nbs/11_train.ipynb #e2868bec
 @patch
 def log(self:_Books, logs, start_time=None):
     "A line of log.jsonl, and the bar"
@@ -186,7 +123,7 @@ def log(self:_Books, logs, start_time=None):
     rate = sum(self.tokens[self.first:k])/max(time.monotonic() - self.started, 1e-9)
     self.bar.set_postfix_str(f'loss {logs["loss"]:.3f}, {rate:.0f} tok/s{self.emitted(k)}'); self.bar.update(1)
 
-# %% ../nbs/11_train.ipynb #f6a699d9
+# %% ../nbs/11_train.ipynb #7ef3db06
 @patch
 def emitted(self:_Books, k:int) -> str:
     "kgCO2e so far and at the end, for the bar"
@@ -194,7 +131,7 @@ def emitted(self:_Books, k:int) -> str:
     kg, n = self.grid.kg(self.meter.kwh), len(self.plan) - self.first
     return f', {kg:.2g} kgCO2e (~{self.kg0 + (kg - self.kg0)/max(k - self.first, 1)*n:.2g} at the end)'
 
-# %% ../nbs/11_train.ipynb #c2e06964
+# %% ../nbs/11_train.ipynb #b5dc0544
 def _checkpoint(home:Path) -> tuple[int, Path]|None:
     "Step and folder of the newest checkpoint; all that have the name are whole"
     return max(_checkpoints(home), default=None)
@@ -214,7 +151,7 @@ def _forget(path:Path):
     shutil.rmtree(gone, ignore_errors=True)   # a kill may have left it
     if path.exists(): path.replace(gone); shutil.rmtree(gone, ignore_errors=True)
 
-# %% ../nbs/11_train.ipynb #cb615c4c
+# %% ../nbs/11_train.ipynb #0e579188
 @patch
 def _get_output_dir(self:_Books, trial): return str(self.home/'.part')
 
@@ -235,7 +172,7 @@ def _save_checkpoint(self:_Books, model, trial):
         raise DataError(f'{self.home}: the checkpoint of step {k} cannot be written ({_first_line(e)}); make room, then run the same again') from None
     self.saved = time.monotonic()
 
-# %% ../nbs/11_train.ipynb #8fbdddd2
+# %% ../nbs/11_train.ipynb #8fc24677
 _worth = 60. # seconds of work
 
 @patch
@@ -249,7 +186,7 @@ def is_due(self:_Books) -> bool:
         broadcast_object_list(due)
     return due[0]
 
-# %% ../nbs/11_train.ipynb #07865595
+# %% ../nbs/11_train.ipynb #38143228
 def _options(recipe:Recipe, out:Path, n_steps:int, devices:int, device:str, bf16:bool):
     "The `SFTConfig` of a recipe"
     from trl import SFTConfig
@@ -260,7 +197,7 @@ def _options(recipe:Recipe, out:Path, n_steps:int, devices:int, device:str, bf16
             dataset_kwargs={'skip_prepare_dataset': True}, logging_steps=1, logging_nan_inf_filter=False, save_strategy='no', report_to='none', disable_tqdm=True, dataloader_pin_memory=device != 'cpu', ddp_find_unused_parameters=False) | recipe.more)
     except (TypeError, ValueError, ImportError, KeyError, AttributeError, OSError) as e: raise ConfigError(f'the options of trl: {_first_line(e)}') from None
 
-# %% ../nbs/11_train.ipynb #8bfeb398
+# %% ../nbs/11_train.ipynb #fa9141bd
 def _lora(recipe:Recipe):
     "LoRA's settings; None where all weights are trained"
     if not recipe.lora: return None
@@ -268,7 +205,7 @@ def _lora(recipe:Recipe):
     except ImportError: raise ConfigError("lora needs peft; pip install 'psi[train]'") from None
     return LoraConfig(r=recipe.lora, lora_alpha=_alpha(recipe), lora_dropout=recipe.lora_dropout, target_modules='all-linear', task_type='CAUSAL_LM')
 
-# %% ../nbs/11_train.ipynb #3fec4a65
+# %% ../nbs/11_train.ipynb #ad93a6b9
 def _make_trainer(work:'_Work'):
     "The trainer, with model, lessons and books"
     import torch
@@ -291,13 +228,13 @@ def _make_trainer(work:'_Work'):
         if not work.recipe.more: raise
         raise ConfigError(f'the options of trl ({", ".join(work.recipe.more)}): {_first_line(e)}') from None
     trainer.remove_callback(PrinterCallback); trainer.add_callback(Clock)
-    trainer.check_loss(min(rows[:-1], key=lambda r: len(r['input_ids'])), work.base)
+    check_loss(trainer, min(rows[:-1], key=lambda r: len(r['input_ids'])), str(work.base))
     return trainer
 
-# %% ../nbs/11_train.ipynb #362cf715
+# %% ../nbs/11_train.ipynb #b7df5430
 _words = ('tokenizer.json', 'tokenizer_config.json', 'tokenizer.model', 'special_tokens_map.json', 'added_tokens.json', 'vocab.json', 'merges.txt', 'vocab.txt', 'spiece.model', 'tekken.json', 'chat_template.jinja')
 
-# %% ../nbs/11_train.ipynb #b69e52fc
+# %% ../nbs/11_train.ipynb #7b7263dc
 def _write_model(work:'_Work', trainer, part:Path):
     "The trained model, in the form of transformers"
     import torch
@@ -334,14 +271,14 @@ def _say_alpaca(tokenizer, part:Path):
     if (f := part/'tokenizer_config.json').is_file() and 'chat_template' in (c := json.loads(f.read_text())):
         f.write_text(json.dumps({k: v for k, v in c.items() if k != 'chat_template'}, indent=2, ensure_ascii=False))
 
-# %% ../nbs/11_train.ipynb #f67ee9f7
+# %% ../nbs/11_train.ipynb #164b2195
 def _peak_mb() -> dict:
     "Most memory that this process held, in MB"
     import resource, torch
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1024 if sys.platform != 'darwin' else 1 << 20)
     return {'process': round(own)} | ({'device': round(torch.cuda.max_memory_allocated()/1e6)} if torch.cuda.is_available() else {})
 
-# %% ../nbs/11_train.ipynb #797d2f30
+# %% ../nbs/11_train.ipynb #14dc75e0
 def _export(work:'_Work', trainer, seconds:float):
     "The result to its place: `config.json` last of the model, `train.json` last of all, so that a cut is seen"
     part, log = work.out/'.result', read_log(work.out/'log.jsonl')
@@ -359,7 +296,7 @@ def _export(work:'_Work', trainer, seconds:float):
     except _unwritten() as e: raise DataError(f'{work.out}: the model cannot be written ({_first_line(e)}); make room, then run the same again') from None
     finally: shutil.rmtree(part, ignore_errors=True)
 
-# %% ../nbs/11_train.ipynb #51161bca
+# %% ../nbs/11_train.ipynb #034184c4
 def _versions() -> dict:
     def of(name):
         try: return version(name)
@@ -372,7 +309,7 @@ def _hardware(device:str, devices:int) -> dict:
     if not name and os.path.exists('/proc/cpuinfo'): name = next((l.partition(':')[2].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '')
     return dict(device=name or platform.machine(), kind=device, devices=devices, cores=os.cpu_count(), threads=torch.get_num_threads(), system=f'{platform.system()} {platform.machine()}')
 
-# %% ../nbs/11_train.ipynb #d0e36aef
+# %% ../nbs/11_train.ipynb #86d30779
 def _check_device(device:str):
     "`ConfigError` where it is not there"
     import torch
@@ -404,7 +341,7 @@ class _Work:
             lessons=dict(used=len(self.lessons), truncated=self.lessons.truncated, dropped=Counter(d.reason for d in self.lessons.dropped), tokens=sum(self.lessons.lengths), graded=self.lessons.graded),
             licences=licences, carbon='not measured', versions=_versions(), hardware=_hardware(self.device, self.devices), options=self.options.to_dict())
 
-# %% ../nbs/11_train.ipynb #7b0b7a69
+# %% ../nbs/11_train.ipynb #274cc7c3
 def _fit(work:_Work) -> tuple:
     "Train, from the newest checkpoint on if there is one; the trainer and the seconds that the training took in all"
     trainer, found = _make_trainer(work), _checkpoint(work.out/'checkpoints')
@@ -421,7 +358,7 @@ def _fit(work:_Work) -> tuple:
         else: trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
     return trainer, trainer.before + time.monotonic() - trainer.started
 
-# %% ../nbs/11_train.ipynb #792faeb9
+# %% ../nbs/11_train.ipynb #4506c6c6
 def _safely(work:_Work) -> tuple:
     "`_fit`, with what may happen to it said in a line"
     import torch
@@ -437,7 +374,7 @@ def _safely(work:_Work) -> tuple:
         why = 'the memory is full'
     raise EngineError(f'{why}; set per_device below {work.options.per_device_train_batch_size}, max_length below {work.recipe.max_length}, or recompute to true')
 
-# %% ../nbs/11_train.ipynb #cf648b54
+# %% ../nbs/11_train.ipynb #07f21ade
 def train(
     data, # D_t: a file that psi reads, the folder of a run, a `datasets.Dataset`, or a list of `Instance`
     model:str|os.PathLike, # M_t before: what `psi.base.base_folder` takes
@@ -462,7 +399,7 @@ def train(
         except OSError as e: raise ConfigError(f'{out}: cannot be written ({e.strerror}); choose a folder that you may write to') from None
         with lock: return _at_work(work, keep_checkpoints, grid, measure)
 
-# %% ../nbs/11_train.ipynb #73a11018
+# %% ../nbs/11_train.ipynb #96ac61bc
 def _carbon(journal:Journal, grid:Grid) -> str:
     "For the card"
     m = measured(journal.energy())

@@ -225,7 +225,7 @@ def test_only_the_response_is_graded(home, tmp_path):
 
 
 def test_the_head_for_processors_is_trls_loss(home, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr('psi.train._lean_head', lambda model: False)
+    monkeypatch.setattr('psi.train.lean_head', lambda model: False)
     train(home/'data.jsonl', home/'tiny', tmp_path/'out', Recipe(**QUICK), said=quietly, device='cpu')
     assert all(abs(a - b) < 1e-4 for a, b in zip(losses(tmp_path/'out'), losses(whole)))
 
