@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['app', 'init', 'estimate', 'run', 'show', 'carbon', 'audit', 'generate', 'train', 'evaluate', 'fetch', 'serve', 'main']
 
-# %% ../nbs/15_cli.ipynb #83a2380d
+# %% ../nbs/15_cli.ipynb #479e716a
 import os, sys
 from typing import Annotated
 import typer
 from .core import PsiError
 
-# %% ../nbs/15_cli.ipynb #06ed795b
+# %% ../nbs/15_cli.ipynb #bed29d2c
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help='Principle-based self-instruct: from a few seeds to an instruction dataset.')
 
-# %% ../nbs/15_cli.ipynb #b6bb04a8
+# %% ../nbs/15_cli.ipynb #c6b81c00
 def _show(markdown:str):
     "Print Markdown: drawn in a terminal, as it is in a pipe"
     if not sys.stdout.isatty(): print(markdown); return
@@ -22,7 +22,7 @@ def _show(markdown:str):
     from rich.markdown import Markdown
     Console().print(Markdown(markdown))
 
-# %% ../nbs/15_cli.ipynb #d46abd36
+# %% ../nbs/15_cli.ipynb #2b1fb874
 @app.command()
 def init(
     path:Annotated[str, typer.Argument(help='the file to write')]='psi.toml', # the file to write
@@ -37,7 +37,7 @@ def init(
     write_text(path, text)
     print(f'wrote {path}; next: psi run {path}')
 
-# %% ../nbs/15_cli.ipynb #c04b4a9e
+# %% ../nbs/15_cli.ipynb #d83fbe71
 @app.command()
 def estimate(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -52,7 +52,7 @@ def estimate(
     except KeyboardInterrupt: raise typer.Exit(130)
     _show(found._repr_markdown_())
 
-# %% ../nbs/15_cli.ipynb #76e293e0
+# %% ../nbs/15_cli.ipynb #70d3d9b5
 @app.command()
 def run(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -62,7 +62,8 @@ def run(
 ):
     "Run the method, or go on with a run that was cut."
     from psi.config import read_config
-    from psi.pipeline import run as run_all, waterfall_table
+    from psi.expand import waterfall_table
+    from psi.pipeline import run as run_all
     c = read_config(config, set or ())
     try: r = run_all(c, until, runs)
     except KeyboardInterrupt:
@@ -71,7 +72,7 @@ def run(
     if r.instances: _show(waterfall_table(r.waterfall()))
     print(f'{r.folder}: next: psi show {r.folder}')
 
-# %% ../nbs/15_cli.ipynb #b321f0ed
+# %% ../nbs/15_cli.ipynb #4565b28a
 @app.command()
 def show(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -80,7 +81,7 @@ def show(
 ):
     "Show a run: what became of each candidate, the principles, some instances, or the trace of one record."
     from random import Random
-    from psi.pipeline import Run
+    from psi.folder import Run
     r = Run(folder)
     if trace: _show(_trace(r, trace)); return
     drawn = Random(0).sample(r.instances, min(samples, len(r.instances)))
@@ -94,7 +95,7 @@ def _scores(folder) -> str:
     try: return read_evaluation(folder)._repr_markdown_()
     except DataError as e: return str(e)
 
-# %% ../nbs/15_cli.ipynb #cd3b2176
+# %% ../nbs/15_cli.ipynb #4e23d3ca
 def _trace(r, id:str) -> str:
     "Both walks from a record, as Markdown"
     def line(x):
@@ -105,7 +106,7 @@ def _trace(r, id:str) -> str:
     pieces = ['**with private knowledge** (' + str(len(seen)) + ')', '\n'.join(f'- `{k}` {place or "(not found any more)"}' for k, place in list(r.places(seen).items())[:20])] if seen else []
     return '\n\n'.join(['**the record**', '\n'.join(map(line, r._all[id])), f'**made from** ({len(up)})', '\n'.join(map(line, up[:60])) or '-', *pieces, f'**used for** ({len(down)})', '\n'.join(map(line, down[:20])) or '-'])
 
-# %% ../nbs/15_cli.ipynb #78c5dac7
+# %% ../nbs/15_cli.ipynb #ee2c2f34
 @app.command()
 def carbon(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -116,7 +117,7 @@ def carbon(
     from pathlib import Path
     from psi.carbon import plot_table_2
     from psi.config import read_config
-    from psi.pipeline import Run
+    from psi.folder import Run
     r = Run(folder)
     book = r.ledger(read_config(Path(folder)/'psi.toml', set or ()))
     kg = book.data.sum('kg')
@@ -129,7 +130,7 @@ def _among(kg, n:int) -> str:
     rows = ', '.join(f'{x.method} {x.kg:.2f}' for x in table_2())
     return f'\n\nfor {INSTANCES:,} instances: {(kg*(INSTANCES/n)).text(".3g")} kgCO2e; the paper (Table 2): {rows}' if n else ''
 
-# %% ../nbs/15_cli.ipynb #e8bdc0be
+# %% ../nbs/15_cli.ipynb #e3fa5037
 @app.command()
 def audit(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -137,7 +138,7 @@ def audit(
     knowledge:Annotated[str, typer.Option(help='where the private knowledge is now; the default is where the run had it')]='', # where the private knowledge is now
 ):
     "Look once more at everything that left for the large model: did private knowledge leave? Exit code 1 if anything did."
-    from psi.pipeline import Run
+    from psi.folder import Run
     r = Run(folder)
     found = r.audit(knowledge)
     _show(found._repr_markdown_())
@@ -145,14 +146,14 @@ def audit(
     if data: _show(_surfaced(surfaced, len(r.instances)))
     if surfaced or not found.clean: raise typer.Exit(1)
 
-# %% ../nbs/15_cli.ipynb #3e87499b
+# %% ../nbs/15_cli.ipynb #60f46eb1
 def _surfaced(found:list, n:int, most:int=10) -> str:
     "Where private knowledge surfaces in a dataset, as Markdown"
     head = f'**{len(found)} of {n} instances** repeat private knowledge' + (':' if found else '')
     row = lambda s: f'| `{s.id}` | {s.words} | {s.text[:160].replace("|", " ")}{"..." * (len(s.text) > 160)} |'
     return '\n'.join([head, '', '| instance | words in a row | which |', '|---|--:|:--|', *map(row, found[:most])]) if found else head
 
-# %% ../nbs/15_cli.ipynb #5b6128d8
+# %% ../nbs/15_cli.ipynb #119e6a19
 @app.command()
 def generate(
     source:Annotated[str, typer.Argument(help='a config file, or the folder of a run')]='psi.toml', # a config file or a run folder
@@ -165,7 +166,7 @@ def generate(
     from psi.core import ConfigError
     wanted = [_format(t) for t in to or ()]   # a mistake in them is told before hours of work
     if Path(source).is_dir() and not wanted: raise ConfigError("--to is missing: 'alpaca' or 'chat'")
-    from psi.pipeline import Run
+    from psi.folder import Run
     if Path(source).is_dir() and set: raise ConfigError('--set goes with a config file; a run keeps the settings it has')
     if not Path(source).is_dir(): run(source, 'generate', set, runs)
     from psi.config import read_config
@@ -175,7 +176,7 @@ def generate(
     for chat, file in wanted: _not_ours(r.folder, file)
     for chat, file in wanted: print(f'{write_instances(r.instances, file or r.folder/("chat.jsonl" if chat else "alpaca.json"), chat, bare=True)}: {len(r.instances)} instances')
 
-# %% ../nbs/15_cli.ipynb #54971b3f
+# %% ../nbs/15_cli.ipynb #f9b67310
 def _not_ours(folder, file:str):
     "`ConfigError` where a file to be written is there already as a part of the run"
     from pathlib import Path
@@ -191,7 +192,7 @@ def _format(text:str) -> tuple[bool, str]:
     if file and not file.removesuffix('.gz').endswith(ends): raise ConfigError(f'--to {text}: the file should end in {ends}')
     return name == 'chat', file
 
-# %% ../nbs/15_cli.ipynb #9be4e6cc
+# %% ../nbs/15_cli.ipynb #7994bab5
 @app.command()
 def train(
     data:Annotated[str, typer.Argument(help='the folder of a run, or a file of instances')], # D_t
@@ -217,7 +218,7 @@ def train(
     _show(done._repr_markdown_())
     print(f'{out}: next: psi evaluate {out if named else data}')
 
-# %% ../nbs/15_cli.ipynb #7756aa77
+# %% ../nbs/15_cli.ipynb #c902ce10
 def _grid(source:str, country:str):
     "The electricity of this machine: as said, or as the run's config has it, or the paper's"
     from pathlib import Path
@@ -235,7 +236,7 @@ def _values(sets:list[str]) -> dict:
     for s in sets: put_setting(d, s)
     return d
 
-# %% ../nbs/15_cli.ipynb #e8607a2e
+# %% ../nbs/15_cli.ipynb #c3cf2401
 @app.command()
 def evaluate(
     model:Annotated[str, typer.Argument(help='the folder of a run with a trained model, a transformers folder, owner/name on the hub, a GGUF file, or a name at an address')]='', # what to measure
@@ -271,7 +272,7 @@ def evaluate(
     _show(e._repr_markdown_())
     if all(s.why for s in e.scores.values()): raise typer.Exit(1)
 
-# %% ../nbs/15_cli.ipynb #cc954e3a
+# %% ../nbs/15_cli.ipynb #0e2ee45b
 def _check_data(source:str, data:str):
     "Are the benchmarks in the training data?"
     from pathlib import Path
@@ -281,7 +282,7 @@ def _check_data(source:str, data:str):
     folder = Path(source)
     _show(check_data(read_instances(folder/'instances.jsonl' if (folder/'psi.toml').exists() else source), data)._repr_markdown_())
 
-# %% ../nbs/15_cli.ipynb #d5ddccb5
+# %% ../nbs/15_cli.ipynb #c9235d4e
 @app.command()
 def fetch(
     names:Annotated[list[str]|None, typer.Argument(help='names of models; none lists them')]=None, # names of models; none lists them
@@ -291,7 +292,7 @@ def fetch(
     for name in names or (): print(fetch_weights(name))
     if not names: print('\n'.join(f'{k:30}{w.note}' for k, w in WEIGHTS.items()))
 
-# %% ../nbs/15_cli.ipynb #d21db977
+# %% ../nbs/15_cli.ipynb #51ca8c5a
 @app.command()
 def serve(
     name:Annotated[str, typer.Argument(help='a name that `psi fetch` knows, or a GGUF file')], # which model
@@ -306,7 +307,7 @@ def serve(
         try: engine.wait()
         except KeyboardInterrupt: print('stopped')
 
-# %% ../nbs/15_cli.ipynb #8ca8c624
+# %% ../nbs/15_cli.ipynb #b65f4138
 def main():
     "The `psi` command"
     try: app()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Guess', 'sure', 'mean', 'candidates_needed', 'share', 'rare', 'Probe', 'Part', 'Outlook', 'estimate']
 
-# %% ../nbs/14_estimate.ipynb #28b04e06
+# %% ../nbs/14_estimate.ipynb #3a0e4783
 import math, os, statistics, sys, time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,12 +22,13 @@ from .journal import Reply, Request
 from .ledger import cost
 from .lm import LM
 from .meter import measured
-from .pipeline import _Work, _at_home, _flat, _hash, _held, _prices, given_principles
+from .pipeline import _Work, _flat, _held
+from .setup import digest, given_principles, make_prices
 from .prompts import parse_principle, reflect_prompt, summarize_prompt
 from .reflect import _principles
 from .summarize import cluster_members
 
-# %% ../nbs/14_estimate.ipynb #05576460
+# %% ../nbs/14_estimate.ipynb #fa2322da
 @dataclass(frozen=True)
 class Guess:
     "The most likely value, and where it should lie in nine of ten cases"
@@ -48,7 +49,7 @@ def sure(
     "What is known"
     return Guess(value, value, value)
 
-# %% ../nbs/14_estimate.ipynb #2372a992
+# %% ../nbs/14_estimate.ipynb #14927b11
 def mean(
     values:Sequence[float], # one or more, none below 0
 ) -> Guess: # of a single value, half and twice it
@@ -59,7 +60,7 @@ def mean(
     e = float(t.ppf(.95, len(values) - 1))*statistics.stdev(values)/math.sqrt(len(values))
     return Guess(max(m - e, min(values)/2), m, min(m + e, 2*max(values)))
 
-# %% ../nbs/14_estimate.ipynb #a07df2ee
+# %% ../nbs/14_estimate.ipynb #bef1a58c
 def candidates_needed(
     n:int,   # instances
     a:float, # share that passes the rules which do not depend on what was kept
@@ -71,7 +72,7 @@ def candidates_needed(
     grown = -n*math.log1p(-q)
     return math.inf if grown > 50 else math.expm1(grown)*(1 - q)/(a*q)
 
-# %% ../nbs/14_estimate.ipynb #0d59db82
+# %% ../nbs/14_estimate.ipynb #4e08fc5e
 def share(
     k:int, n:int, # so many of so many
 ) -> Guess:
@@ -89,7 +90,7 @@ def rare(
     if not pairs: return Guess(0., 0., 1.)
     return Guess(float(chi2.ppf(.05, 2*hits))/2/pairs if hits else 0., hits/pairs, min(1., float(chi2.ppf(.95, 2*hits + 2))/2/pairs))
 
-# %% ../nbs/14_estimate.ipynb #90554e3e
+# %% ../nbs/14_estimate.ipynb #0fc6f2f5
 @dataclass(frozen=True)
 class Probe:
     "A few requests of a stage"
@@ -109,7 +110,7 @@ class Probe:
     def seconds(self) -> Guess: # of a request
         return mean([r.seconds for r in self.good])
 
-# %% ../nbs/14_estimate.ipynb #4bb8d84c
+# %% ../nbs/14_estimate.ipynb #80161f12
 def _probe(work:_Work, lm:LM, requests:Sequence[Request], stage:str, flight:int) -> Probe:
     "Ask them"
     start = time.monotonic()
@@ -121,7 +122,7 @@ def _probe(work:_Work, lm:LM, requests:Sequence[Request], stage:str, flight:int)
     m = measured(work.journal.energy(stage))
     return Probe(stage, lm.model, replies, load, m.kwh*3.6e6/m.seconds if m.kwh and m.seconds else None, flight)
 
-# %% ../nbs/14_estimate.ipynb #f95849e5
+# %% ../nbs/14_estimate.ipynb #3b30ec6a
 @dataclass(frozen=True)
 class Part:
     "What a stage will take"
@@ -142,11 +143,11 @@ def _part(work:_Work, lm:LM, p:Probe, requests:Guess) -> Part:
     if lm in books.there:
         e = elsewhere(lm.model, [(r.completion_tokens, r.seconds) for r in p.good])
         kg = requests*Guess(e.low/len(p.good), (e.low + e.high)/2/len(p.good), e.high/len(p.good))*books.grid.intensity
-    price = _prices(c).get(lm.model)
+    price = make_prices(c).get(lm.model)
     money = requests*mean([cost(price, r.prompt_tokens or 0, r.cached_tokens or 0, r.completion_tokens or 0) for r in p.good]) if price else None
     return Part(p.stage, p.model, requests, requests*p.tokens, seconds, kg, money)
 
-# %% ../nbs/14_estimate.ipynb #7d46d96f
+# %% ../nbs/14_estimate.ipynb #1cca8fbc
 def _lists(work:_Work, stage:str, principles:Sequence[Principle], k:int) -> tuple[Probe, list[list]]:
     "A few lists of tasks, and the candidates in each"
     s, K = getattr(work.config, stage), work.private()
@@ -170,7 +171,7 @@ def _expand(work:_Work, k:int) -> tuple[Part, list[Instance]]:
 
 def _whole(g:Guess) -> Guess: return Guess(*(math.ceil(v) if v < math.inf else v for v in (g.low, g.mid, g.high)))
 
-# %% ../nbs/14_estimate.ipynb #ca32a07e
+# %% ../nbs/14_estimate.ipynb #a045c7b7
 def _reflect(work:_Work, initial:list[Instance], k:int) -> tuple[Part, list[Principle]]:
     "Eq. 2"
     s = work.config.reflect
@@ -197,7 +198,7 @@ def _summarize(work:_Work, low:list[Principle], clusters, k:int, asked:int) -> t
     found = [Principle(t) for reply in p.replies if (t := parse_principle(reply.text, reply.finished))]
     return _part(work, work.M_L, p, Guess(len(groups), len(groups)*math.sqrt(more), len(groups)*more)), found
 
-# %% ../nbs/14_estimate.ipynb #53f78a9a
+# %% ../nbs/14_estimate.ipynb #9cd7946b
 def _alone(lists:Sequence[Sequence], work:_Work) -> list[list[Instance]]:
     "Of each list, what would be kept if there were no other"
     seeds, out = [x.instruction for x in work.seeds], []
@@ -224,7 +225,7 @@ def _generate(work:_Work, high:list[Principle], k:int) -> Part:
     need = Guess(*(candidates_needed(n, s, r)/max(e, 1e-9) for s, r, e in ((a.high, q.low, each.high), (a.mid, q.mid, each.mid), (a.low, q.high, each.low))))
     return _part(work, work.M_g, p, _whole(need))
 
-# %% ../nbs/14_estimate.ipynb #37c6cedd
+# %% ../nbs/14_estimate.ipynb #57884006
 class Outlook:
     "What a run will take, before it has begun"
     def __init__(self,
@@ -240,7 +241,7 @@ class Outlook:
         values = [getattr(p, what) for p in self.parts]
         return None if None in values else sum(values, sure(0))
 
-# %% ../nbs/14_estimate.ipynb #fc27d98a
+# %% ../nbs/14_estimate.ipynb #1b3f0239
 def _time(g:Guess) -> str:
     "Seconds for people"
     unit, of = next((u, n) for u, n in (('d', 86400), ('h', 3600), ('min', 60), ('s', 1)) if g.mid >= 2*n or n == 1)
@@ -249,7 +250,7 @@ def _time(g:Guess) -> str:
 def _cells(name:str, model:str, requests:Guess|None, tokens:Guess, seconds:Guess, kg:Guess|None, money:Guess|None) -> str:
     return f"| {name} | {model} | {requests.text() if requests else ''} | {tokens.text()} | {_time(seconds)} | {kg.text('.2g') if kg else '?'} | {money.text('.2g') if money else '?'} |"
 
-# %% ../nbs/14_estimate.ipynb #6ea5605c
+# %% ../nbs/14_estimate.ipynb #4f7cd70e
 def _limits(o:'Outlook') -> list[str]:
     "Where the budget would stop the run"
     out = []
@@ -259,7 +260,7 @@ def _limits(o:'Outlook') -> list[str]:
         out.append(f'budget.{k} = {limit:g}: ' + ('it is not known whether that is enough' if g is None else 'enough' if g.high <= limit else f'probably enough, for certain only with {g.high:,.3g}' if g.mid <= limit else f'the run would stop after about {limit/g.mid:.0%}'))
     return out
 
-# %% ../nbs/14_estimate.ipynb #c67662b3
+# %% ../nbs/14_estimate.ipynb #0670a844
 @patch
 def _repr_markdown_(self:Outlook) -> str:
     "A row a stage, the sum, and what the budget makes of it"
@@ -271,7 +272,7 @@ def _repr_markdown_(self:Outlook) -> str:
     if any(p.tokens.high == math.inf for p in self.parts): notes.append(f'∞: so few requests cannot tell whether this model has {self.config.generate.n:,} different things to say; look again after a smaller run')
     return head + '\n'.join(rows) + '\n\n' + '\n\n'.join(notes + _limits(self) + [self.spent]*bool(self.spent))
 
-# %% ../nbs/14_estimate.ipynb #727e174a
+# %% ../nbs/14_estimate.ipynb #61fad1f5
 def _outlook(work:_Work, k:int) -> Outlook:
     "All stages of a run"
     source, parts = work.config.generate.principles, []
@@ -287,7 +288,7 @@ def _outlook(work:_Work, k:int) -> Outlook:
     parts.append(_generate(work, high, k))
     return Outlook(parts, work.config)
 
-# %% ../nbs/14_estimate.ipynb #1556e87e
+# %% ../nbs/14_estimate.ipynb #2627c05c
 def estimate(
     config:Config, # of the run
     requests:int=5, # of each stage, at the most
@@ -296,7 +297,7 @@ def estimate(
 ) -> Outlook: # shows itself
     "What a run will take, from a few real requests of each stage"
     if requests < 1: raise ConfigError(f'requests is {requests}; at least one of each stage must be asked')
-    folder = Path(runs)/'estimates'/f'{config.name}-{_hash(_flat(config.model_dump()))[:8]}'
+    folder = Path(runs)/'estimates'/f'{config.name}-{digest(_flat(config.model_dump()))[:8]}'
     with _held(folder):
         work = _Work(folder, config.model_copy(update=dict(budget=BudgetConfig())), said)
         try:

@@ -16,7 +16,8 @@ from psi.generate import generate
 from psi.journal import Journal, Reply, Request
 from psi.knowledge import Knowledge
 from psi.lm import LM, scripted
-from psi.pipeline import Run, run
+from psi.folder import Run
+from psi.pipeline import run
 from psi.reflect import reflect
 from psi.structured import structured
 from psi.summarize import summarize

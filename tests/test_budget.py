@@ -8,7 +8,8 @@ from psi.journal import Journal, Request
 from psi.ledger import Ledger, Price
 from psi.lm import LM, scripted
 from psi.meter import Meter
-from psi.pipeline import Run, run
+from psi.folder import Run
+from psi.pipeline import run
 from psi.spending import Spending, make_budget
 from script import script
 from test_run import RESULTS, config, results, whole   # noqa: F401
@@ -76,7 +77,7 @@ def test_half_a_run(whole, tmp_path, part):
 
 @pytest.mark.parametrize('limit, settings', [('money=.002', ['prices={script = {prompt = 1, completion = 2}}']), ('kgco2e=.00004', ['carbon.measure=false']), ('seconds=.3', [])])
 def test_other_limits(whole, tmp_path, monkeypatch, limit, settings):
-    if 'kg' in limit: monkeypatch.setattr('psi.pipeline._at_home', lambda m: False)   # so that the paper's 2.9 Wh a request count
+    if 'kg' in limit: monkeypatch.setattr('psi.setup.is_at_home', lambda m: False)   # so that the paper's 2.9 Wh a request count
     def slow(prompt, body): time.sleep(.03); return script(prompt, body)
     if 'kg' in limit: limit = 'kgco2e=.005'
     with scripted(slow) as url:

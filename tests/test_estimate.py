@@ -4,7 +4,8 @@ import pytest
 from psi.core import ConfigError, DataError
 from psi.estimate import Guess, candidates_needed, estimate, mean, rare, share
 from psi.lm import scripted
-from psi.pipeline import Run, run
+from psi.folder import Run
+from psi.pipeline import run
 from test_run import config
 
 WORDS = 'lake moon tree door fish rain milk coal sand bird road king lamp seed wool iron'.split()

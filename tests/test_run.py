@@ -4,7 +4,9 @@ import pytest
 from psi.core import ConfigError, EngineError, Instance, Principle
 from psi.lm import LM, scripted
 from psi.config import ModelConfig, read_config
-from psi.pipeline import Run, make_lm, run
+from psi.folder import Run
+from psi.pipeline import run
+from psi.setup import make_lm
 from script import script
 
 SMALL = ['expand.n=40', 'reflect.T=4', 'generate.n=60', 'M_L.model=script', 'M_g.model=script', 'name=run']

@@ -6,7 +6,7 @@ The journal, the seeds and the dropped candidates stay behind: they are large, o
 """
 import json, platform, shutil, sys
 from pathlib import Path
-from psi.pipeline import Run
+from psi.folder import Run
 
 KEEP = 'psi.toml', 'manifest.json', 'principles_low.jsonl', 'clusters.json', 'principles.jsonl', 'instances.jsonl'
 
