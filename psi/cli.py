@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['app', 'init', 'estimate', 'run', 'show', 'carbon', 'audit', 'generate', 'train', 'evaluate', 'fetch', 'serve', 'main']
 
-# %% ../nbs/15_cli.ipynb #479e716a
+# %% ../nbs/15_cli.ipynb #c035b45d
 import os, sys
 from typing import Annotated
 import typer
 from .core import PsiError
 
-# %% ../nbs/15_cli.ipynb #bed29d2c
+# %% ../nbs/15_cli.ipynb #a66cda12
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help='Principle-based self-instruct: from a few seeds to an instruction dataset.')
 
-# %% ../nbs/15_cli.ipynb #c6b81c00
+# %% ../nbs/15_cli.ipynb #0e035ec7
 def _show(markdown:str):
     "Print Markdown: drawn in a terminal, as it is in a pipe"
     if not sys.stdout.isatty(): print(markdown); return
@@ -22,7 +22,7 @@ def _show(markdown:str):
     from rich.markdown import Markdown
     Console().print(Markdown(markdown))
 
-# %% ../nbs/15_cli.ipynb #2b1fb874
+# %% ../nbs/15_cli.ipynb #fcbbfffb
 @app.command()
 def init(
     path:Annotated[str, typer.Argument(help='the file to write')]='psi.toml', # the file to write
@@ -37,7 +37,7 @@ def init(
     write_text(path, text)
     print(f'wrote {path}; next: psi run {path}')
 
-# %% ../nbs/15_cli.ipynb #d83fbe71
+# %% ../nbs/15_cli.ipynb #bb55d8c9
 @app.command()
 def estimate(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -52,7 +52,7 @@ def estimate(
     except KeyboardInterrupt: raise typer.Exit(130)
     _show(found._repr_markdown_())
 
-# %% ../nbs/15_cli.ipynb #70d3d9b5
+# %% ../nbs/15_cli.ipynb #825e6545
 @app.command()
 def run(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -69,10 +69,10 @@ def run(
     except KeyboardInterrupt:
         print(f'\npsi: stopped; every reply so far is kept in {runs}/{c.name}; the same command goes on', file=sys.stderr)
         raise typer.Exit(130)
-    if r.instances: _show(waterfall_table(r.waterfall()))
+    if r.instances: _show(waterfall_table(r.waterfall()) + '\n\n' + r.ledger().headline())
     print(f'{r.folder}: next: psi show {r.folder}')
 
-# %% ../nbs/15_cli.ipynb #4565b28a
+# %% ../nbs/15_cli.ipynb #ce304978
 @app.command()
 def show(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -95,7 +95,7 @@ def _scores(folder) -> str:
     try: return read_evaluation(folder)._repr_markdown_()
     except DataError as e: return str(e)
 
-# %% ../nbs/15_cli.ipynb #4e23d3ca
+# %% ../nbs/15_cli.ipynb #c2508df2
 def _trace(r, id:str) -> str:
     "Both walks from a record, as Markdown"
     def line(x):
@@ -106,7 +106,7 @@ def _trace(r, id:str) -> str:
     pieces = ['**with private knowledge** (' + str(len(seen)) + ')', '\n'.join(f'- `{k}` {place or "(not found any more)"}' for k, place in list(r.places(seen).items())[:20])] if seen else []
     return '\n\n'.join(['**the record**', '\n'.join(map(line, r._all[id])), f'**made from** ({len(up)})', '\n'.join(map(line, up[:60])) or '-', *pieces, f'**used for** ({len(down)})', '\n'.join(map(line, down[:20])) or '-'])
 
-# %% ../nbs/15_cli.ipynb #ee2c2f34
+# %% ../nbs/15_cli.ipynb #06d98af9
 @app.command()
 def carbon(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -130,7 +130,7 @@ def _among(kg, n:int) -> str:
     rows = ', '.join(f'{x.method} {x.kg:.2f}' for x in table_2())
     return f'\n\nfor {INSTANCES:,} instances: {(kg*(INSTANCES/n)).text(".3g")} kgCO2e; the paper (Table 2): {rows}' if n else ''
 
-# %% ../nbs/15_cli.ipynb #e3fa5037
+# %% ../nbs/15_cli.ipynb #f7ddfc02
 @app.command()
 def audit(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -146,14 +146,14 @@ def audit(
     if data: _show(_surfaced(surfaced, len(r.instances)))
     if surfaced or not found.clean: raise typer.Exit(1)
 
-# %% ../nbs/15_cli.ipynb #60f46eb1
+# %% ../nbs/15_cli.ipynb #5851bf0d
 def _surfaced(found:list, n:int, most:int=10) -> str:
     "Where private knowledge surfaces in a dataset, as Markdown"
     head = f'**{len(found)} of {n} instances** repeat private knowledge' + (':' if found else '')
     row = lambda s: f'| `{s.id}` | {s.words} | {s.text[:160].replace("|", " ")}{"..." * (len(s.text) > 160)} |'
     return '\n'.join([head, '', '| instance | words in a row | which |', '|---|--:|:--|', *map(row, found[:most])]) if found else head
 
-# %% ../nbs/15_cli.ipynb #119e6a19
+# %% ../nbs/15_cli.ipynb #2fcc8dd1
 @app.command()
 def generate(
     source:Annotated[str, typer.Argument(help='a config file, or the folder of a run')]='psi.toml', # a config file or a run folder
@@ -176,7 +176,7 @@ def generate(
     for chat, file in wanted: _not_ours(r.folder, file)
     for chat, file in wanted: print(f'{write_instances(r.instances, file or r.folder/("chat.jsonl" if chat else "alpaca.json"), chat, bare=True)}: {len(r.instances)} instances')
 
-# %% ../nbs/15_cli.ipynb #f9b67310
+# %% ../nbs/15_cli.ipynb #4a9c48d5
 def _not_ours(folder, file:str):
     "`ConfigError` where a file to be written is there already as a part of the run"
     from pathlib import Path
@@ -192,7 +192,7 @@ def _format(text:str) -> tuple[bool, str]:
     if file and not file.removesuffix('.gz').endswith(ends): raise ConfigError(f'--to {text}: the file should end in {ends}')
     return name == 'chat', file
 
-# %% ../nbs/15_cli.ipynb #7994bab5
+# %% ../nbs/15_cli.ipynb #03f872be
 @app.command()
 def train(
     data:Annotated[str, typer.Argument(help='the folder of a run, or a file of instances')], # D_t
@@ -218,7 +218,7 @@ def train(
     _show(done._repr_markdown_())
     print(f'{out}: next: psi evaluate {out if named else data}')
 
-# %% ../nbs/15_cli.ipynb #c902ce10
+# %% ../nbs/15_cli.ipynb #ef168dcb
 def _grid(source:str, country:str):
     "The electricity of this machine: as said, or as the run's config has it, or the paper's"
     from pathlib import Path
@@ -236,7 +236,7 @@ def _values(sets:list[str]) -> dict:
     for s in sets: put_setting(d, s)
     return d
 
-# %% ../nbs/15_cli.ipynb #c3cf2401
+# %% ../nbs/15_cli.ipynb #32027e13
 @app.command()
 def evaluate(
     model:Annotated[str, typer.Argument(help='the folder of a run with a trained model, a transformers folder, owner/name on the hub, a GGUF file, or a name at an address')]='', # what to measure
@@ -272,7 +272,7 @@ def evaluate(
     _show(e._repr_markdown_())
     if all(s.why for s in e.scores.values()): raise typer.Exit(1)
 
-# %% ../nbs/15_cli.ipynb #0e2ee45b
+# %% ../nbs/15_cli.ipynb #520833a7
 def _check_data(source:str, data:str):
     "Are the benchmarks in the training data?"
     from pathlib import Path
@@ -282,7 +282,7 @@ def _check_data(source:str, data:str):
     folder = Path(source)
     _show(check_data(read_instances(folder/'instances.jsonl' if (folder/'psi.toml').exists() else source), data)._repr_markdown_())
 
-# %% ../nbs/15_cli.ipynb #c9235d4e
+# %% ../nbs/15_cli.ipynb #a4aaedb4
 @app.command()
 def fetch(
     names:Annotated[list[str]|None, typer.Argument(help='names of models; none lists them')]=None, # names of models; none lists them
@@ -292,7 +292,7 @@ def fetch(
     for name in names or (): print(fetch_weights(name))
     if not names: print('\n'.join(f'{k:30}{w.note}' for k, w in WEIGHTS.items()))
 
-# %% ../nbs/15_cli.ipynb #51ca8c5a
+# %% ../nbs/15_cli.ipynb #78fc4962
 @app.command()
 def serve(
     name:Annotated[str, typer.Argument(help='a name that `psi fetch` knows, or a GGUF file')], # which model
@@ -307,7 +307,7 @@ def serve(
         try: engine.wait()
         except KeyboardInterrupt: print('stopped')
 
-# %% ../nbs/15_cli.ipynb #b65f4138
+# %% ../nbs/15_cli.ipynb #8294ee62
 def main():
     "The `psi` command"
     try: app()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Amount', 'total', 'Price', 'cost', 'Entry', 'busy', 'is_here', 'Ledger', 'make_ledger']
 
-# %% ../nbs/13_ledger.ipynb #3aa6770f
+# %% ../nbs/13_ledger.ipynb #3de1532c
 import math, os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ from .core import ConfigError
 from .carbon import Estimate, Grid, elsewhere
 from .journal import Journal
 
-# %% ../nbs/13_ledger.ipynb #8f93ce6d
+# %% ../nbs/13_ledger.ipynb #46c23d08
 @dataclass(frozen=True)
 class Amount:
     "A number that may be a range, and may lack a part"
@@ -43,7 +43,7 @@ def total(
     xs = list(amounts)
     return Amount(math.fsum(x.low for x in xs), math.fsum(x.high for x in xs), tuple(sorted({w for x in xs for w in x.lacks})))
 
-# %% ../nbs/13_ledger.ipynb #e2be97ed
+# %% ../nbs/13_ledger.ipynb #a2178eba
 @dataclass(frozen=True)
 class Price:
     "Of a million tokens"
@@ -63,7 +63,7 @@ def cost(
     if price is None: return None
     return ((prompt - cached)*price.prompt + cached*(price.prompt if price.cached is None else price.cached) + completion*price.completion)/1e6
 
-# %% ../nbs/13_ledger.ipynb #3e80d974
+# %% ../nbs/13_ledger.ipynb #7594709f
 @dataclass(frozen=True)
 class Entry:
     "What a stage asked of a model, and what that took"
@@ -81,7 +81,7 @@ class Entry:
     money:Amount=Amount()
     how:tuple[str, ...]=() # how energy was measured and estimated
 
-# %% ../nbs/13_ledger.ipynb #9b3a521e
+# %% ../nbs/13_ledger.ipynb #e7a52e40
 def busy(
     intervals:Iterable[tuple[float, float]], # start and end, in seconds
 ) -> float: # seconds
@@ -91,7 +91,7 @@ def busy(
         if b > end: parts.append(b - max(a, end)); end = b
     return math.fsum(parts)
 
-# %% ../nbs/13_ledger.ipynb #56002fff
+# %% ../nbs/13_ledger.ipynb #60eef32e
 def is_here(
     weights:str, # as in the journal
 ) -> bool:
@@ -102,7 +102,7 @@ def _tokens(values:Sequence[int|None], what:str) -> Amount:
     "The sum, and that some did not say"
     return Amount(sum(v or 0 for v in values), lacks=(what,) if None in values else ())
 
-# %% ../nbs/13_ledger.ipynb #fa3bb7a6
+# %% ../nbs/13_ledger.ipynb #0167933b
 def _measured(rows:Sequence[dict], ran_here:bool) -> tuple[Amount, tuple[str, ...]]:
     "kWh of the meter's rows, and how they were read"
     if not rows: return Amount(lacks=('energy that was not measured',) if ran_here else ()), ()
@@ -111,7 +111,7 @@ def _measured(rows:Sequence[dict], ran_here:bool) -> tuple[Amount, tuple[str, ..
     how = tuple(dict.fromkeys(r['how'] for r in rows if None not in (r['cpu'], r['gpu'], r['ram']))) or tuple(dict.fromkeys(r['how'] for r in rows))
     return Amount(kwh, lacks=tuple(f'energy of the {k}' for k, s in unread.items() if s > .05*seconds)), how
 
-# %% ../nbs/13_ledger.ipynb #cee2a1c6
+# %% ../nbs/13_ledger.ipynb #806bbec9
 def _entry(stage:str, model:str, calls:Sequence[dict], lost:Sequence[dict], energy:Sequence[dict], here:bool, grid:Grid, price:Price|None, electricity:float|None) -> Entry:
     "One row of the ledger"
     r = [c['reply'] for c in calls]
@@ -128,7 +128,7 @@ def _entry(stage:str, model:str, calls:Sequence[dict], lost:Sequence[dict], ener
     money = Amount(lacks=(f'the price of {model or "electricity"}' if not here else 'the price of electricity',)) if paid is None else Amount(paid + power, lacks=prompt.lacks + measured.lacks*(electricity is not None))
     return Entry(stage, model, len(calls), len(lost), prompt, cached, completion, seconds, measured, guess, kg, money, how + ((guess.how,) if guess else ()))
 
-# %% ../nbs/13_ledger.ipynb #e508b293
+# %% ../nbs/13_ledger.ipynb #fe44fedb
 class Ledger:
     "What a run took: an entry a stage and model"
     def __init__(self,
@@ -151,7 +151,7 @@ class Ledger:
         "The stages that make the dataset: all but training and evaluation"
         return self.only(lambda e: e.stage.split('/')[0] not in ('train', 'evaluate'))
 
-# %% ../nbs/13_ledger.ipynb #5c738e28
+# %% ../nbs/13_ledger.ipynb #e22ad23f
 @patch
 def sum(self:Ledger,
     what:str, # a field of `Entry` that is an `Amount`: 'prompt', 'cached', 'completion', 'measured', 'kg', 'money'
@@ -172,7 +172,7 @@ def per(self:Ledger,
     if not self.accepted: return None
     return dict(tokens=self.data.tokens*(n/self.accepted), kg=self.data.sum('kg')*(n/self.accepted))
 
-# %% ../nbs/13_ledger.ipynb #f8081126
+# %% ../nbs/13_ledger.ipynb #03a9c056
 def make_ledger(
     journals:Iterable[Journal], # of one run
     accepted:int=0,     # instances that were kept
@@ -194,13 +194,13 @@ def make_ledger(
     def ran_here(k): return not calls[k] or here(k[1], calls[k][0]['weights'])
     return Ledger([_entry(*k, calls[k], lost[k], energy[k], ran_here(k), grid, (prices or {}).get(k[1]), electricity) for k in keys], accepted, grid, currency)
 
-# %% ../nbs/13_ledger.ipynb #3583c5bb
+# %% ../nbs/13_ledger.ipynb #e70575e3
 @patch
 def to_dict(self:Ledger) -> dict: # plain values for JSON
     "All entries, and the headline"
     return dict(accepted=self.accepted, currency=self.currency, grid=asdict(self.grid), per_1000_accepted={k: asdict(v) for k, v in (self.per() or {}).items()}, entries=[asdict(e) for e in self.entries])
 
-# %% ../nbs/13_ledger.ipynb #fe3f5cff
+# %% ../nbs/13_ledger.ipynb #ad672f6f
 def _row(name:str, model:str, e, seconds:str='') -> str:
     "Cells of a table"
     guess = '' if not getattr(e, 'estimated', None) else Amount(e.estimated.low, e.estimated.high).text('.3g')
@@ -213,7 +213,7 @@ def _together(entries:Sequence[Entry]) -> Entry:
     add = lambda k: total(getattr(e, k) for e in entries)
     return Entry('', '', sum(e.requests for e in entries), sum(e.failed for e in entries), add('prompt'), add('cached'), add('completion'), math.fsum(e.seconds for e in entries), add('measured'), sum(guesses[1:], guesses[0]) if guesses else None, add('kg'), add('money'))
 
-# %% ../nbs/13_ledger.ipynb #01e49a8c
+# %% ../nbs/13_ledger.ipynb #5503fd6b
 @patch
 def _repr_markdown_(self:Ledger) -> str:
     "A row a stage, totals, the headline, and how the energy is known"
@@ -223,10 +223,16 @@ def _repr_markdown_(self:Ledger) -> str:
     return '\n'.join(lines) + '\n\n' + '\n\n'.join(self._notes())
 
 @patch
+def headline(self:Ledger) -> str: # '' where nothing was accepted
+    "What a thousand accepted instances took"
+    per = self.per()
+    return f"**{per['kg'].text('.3g')} kgCO2e and {per['tokens'].text()} tokens per 1,000 accepted instances** ({self.accepted:,} were accepted; what the others took is in it)" if per else ''
+
+@patch
 def _notes(self:Ledger) -> list[str]:
     "What a reader of the table should know"
-    per, lacks = self.per(), sorted({w for e in self.entries for a in (e.prompt, e.completion, e.kg, e.money) for w in a.lacks})
-    out = [f"**{per['kg'].text('.3g')} kgCO2e and {per['tokens'].text()} tokens per 1,000 accepted instances** ({self.accepted:,} were accepted; what the others took is in it)"] if per else []
+    lacks = sorted({w for e in self.entries for a in (e.prompt, e.completion, e.kg, e.money) for w in a.lacks})
+    out = [self.headline()] if self.accepted else []
     out += [f'measured: {h}' for h in dict.fromkeys(h for e in self.entries for h in e.how[:len(e.how) - bool(e.estimated)])]
     out += [f'estimated: {h}' for h in dict.fromkeys(e.estimated.how for e in self.entries if e.estimated)]
     out.append('kgCO2e: ' + self.grid._repr_markdown_() + ('; measured and estimated energy together' if any(e.estimated for e in self.entries) and any(e.measured.high for e in self.entries) else ''))

@@ -107,3 +107,26 @@ def test_amounts():
 def test_places_that_are_not(setting, said):
     with pytest.raises(ConfigError, match=said) as e: config('http://localhost:1/v1', *(['carbon.country="USA"'] if 'zzz' in said else []), setting)
     assert '\n' not in str(e.value)
+
+
+def test_training_and_evaluation_are_in_it(whole, tmp_path):
+    "Under their own stages, from their own journals; the headline is that of the data alone"
+    import shutil
+    pytest.importorskip('trl'); pytest.importorskip('lm_eval'); pytest.importorskip('codecarbon')
+    from psi.base import practice_model
+    from psi.evaluate import evaluate
+    from psi.folder import Run
+    from psi.recipe import Recipe
+    from psi.train import train
+    from test_evaluate import GAPS, write
+    write(tmp_path/'data'/'winogrande'/'train_xl.jsonl', GAPS[5:]); write(tmp_path/'data'/'winogrande'/'dev.jsonl', GAPS[:5])
+    shutil.copytree(whole.folder, tmp_path/'run')
+    before, quietly = whole.ledger(), lambda line: None
+    tiny = practice_model(tmp_path/'tiny')
+    made = train(tmp_path/'run', tiny, tmp_path/'run'/'model', Recipe(epochs=1., batch=8, max_length=160), said=quietly, device='cpu')
+    evaluate(tmp_path/'run'/'model', tmp_path/'data', tmp_path/'run'/'eval', ['winogrande'], device='cpu', said=quietly)
+    book = Run(tmp_path/'run').ledger()
+    trained, asked = book['train'][0], [e for e in book['evaluate/winogrande'] if e.requests or e.measured.high]
+    assert trained.model == 'tiny' and trained.measured.high > 0 and trained.requests == 0 and sum(e.requests for e in asked) > 0 and sum(e.measured.high for e in asked) > 0
+    assert book.per() == before.per() and book.tokens.low > before.tokens.low
+    assert 'kgCO2e (' in (tmp_path/'run/model/README.md').read_text() and 'paper\'s constant' in made.record['carbon']
