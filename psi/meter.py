@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Measured', 'measured', 'Meter']
 
-# %% ../nbs/02_meter.ipynb #97092c53
+# %% ../nbs/02_meter.ipynb #6de463b7
 import logging, math, os, platform, queue, re, sys, tempfile, threading, time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ from fastcore.basics import patch
 from .core import ConfigError, PsiError
 from .journal import Journal
 
-# %% ../nbs/02_meter.ipynb #73078541
+# %% ../nbs/02_meter.ipynb #42df1654
 _ALONE = dict(output_methods=[], output_handlers=[], emissions_endpoint=False, api_endpoint='', api_key='', api_call_interval=-1, electricitymaps_api_token='', prometheus_url='',
     logging_logger=None, log_level='warning', logger_preamble='', on_csv_write='append', output_file='', allow_multiple_runs=True, measure_power_secs=3600., metadata=None,
     project_name='', experiment_id='', experiment_name='', country_iso_code=None, country_2letter_iso_code=None, region=None, cloud_provider=None, cloud_region=None,
     force_carbon_intensity_g_co2e_kwh=0., force_ram_power=None, force_mode_cpu_load=False, gpu_ids=None, pue=1., wue=0., rapl_include_dram=False, rapl_prefer_psys=False)
 
-# %% ../nbs/02_meter.ipynb #6de478be
+# %% ../nbs/02_meter.ipynb #54d41baf
 def _name_the_chip():
     "Tell codecarbon the name of the processor, the one that it would find itself; it keeps it"
     try: name = re.search(r'^model name\s*:\s*(\S.*)$', Path('/proc/cpuinfo').read_text(), re.M)
@@ -34,7 +34,7 @@ def _name_the_chip():
     try: detect_cpu_model()
     finally: cpuinfo.get_cpu_info = real
 
-# %% ../nbs/02_meter.ipynb #afd9177f
+# %% ../nbs/02_meter.ipynb #e3fb4afe
 class _Hush(logging.Filter):
     "Takes in what codecarbon says; the last error is kept"
     reason = ''
@@ -49,13 +49,14 @@ def _hardware(tracking:str, tdp:float|None=None) -> tuple[list, dict]:
     if _hush not in (log := logging.getLogger('codecarbon')).filters: log.addFilter(_hush)
     _hush.reason = ''
     from codecarbon import OfflineEmissionsTracker
+    log.setLevel(logging.WARNING)   # others may have told it to be silent, and then its reasons are lost
     _name_the_chip()
     tracker = OfflineEmissionsTracker(**_ALONE, tracking_mode=tracking, force_cpu_power=tdp, output_dir=tempfile.gettempdir())
     try: known = tracker.get_detected_hardware()
     except Exception as e: raise RuntimeError(_hush.reason or f'{type(e).__name__}: {e}') from None
     return tracker._hardware, known
 
-# %% ../nbs/02_meter.ipynb #1e3c8015
+# %% ../nbs/02_meter.ipynb #364ff64c
 _COUNTERS = {'intel_rapl': 'RAPL', 'windows_emi': 'Windows EMI', 'intel_power_gadget': 'Power Gadget'}
 
 def _cpu_how(hw, tracking:str, tdp:float|None, known:dict) -> str:
@@ -68,7 +69,7 @@ def _cpu_how(hw, tracking:str, tdp:float|None, known:dict) -> str:
     guesses = DEFAULT_POWER_PER_CORE*(known.get('cpu_count') or 0)*(known.get('cpu_physical_count') or 1), POWER_CONSTANT   # what codecarbon takes where it knows nothing
     return f"CPU {'load x' if mode == 'cpu_load' else 'at half of'} TDP {hw._tdp:g} W{' (a guess)' if tdp is None and hw._tdp in guesses else ''}"
 
-# %% ../nbs/02_meter.ipynb #d75a4c19
+# %% ../nbs/02_meter.ipynb #a20fba1c
 def _gpu_how(hw, tracking:str) -> str:
     "How the graphics cards are read"
     if (devices := getattr(hw, 'devices', None)) is None: return f'GPU by {type(hw).__name__}'
@@ -81,20 +82,20 @@ def _ram_how(hw, tracking:str) -> str:
     if type(hw).__name__ != 'RAM': return f'RAM by {type(hw).__name__}'
     return 'RAM by size of this process' if tracking == 'process' else f'RAM by size, {hw.total_power().W:g} W'
 
-# %% ../nbs/02_meter.ipynb #f3341295
+# %% ../nbs/02_meter.ipynb #a04863ee
 def _no_gpu() -> tuple[float|None, str]:
     "What is known of the graphics card where codecarbon found none: kWh, and the words for it"
     there = 'the driver is there, nvidia-smi or rocm-smi is not' if any(Path(p).exists() for p in ('/dev/nvidia0', '/dev/kfd')) else 'on this chip only root may read it' if (platform.system(), platform.machine()) == ('Darwin', 'arm64') else ''
     return (None, f'GPU not read ({there})') if there else (0., 'no GPU')
 
-# %% ../nbs/02_meter.ipynb #d9234d04
+# %% ../nbs/02_meter.ipynb #3f266208
 def _blind(hw) -> bool:
     "Whether codecarbon has put a zero where it could not read"
     files = getattr(getattr(hw, '_intel_interface', None), '_rapl_files', ())
     cards = [d for d in getattr(getattr(hw, 'devices', None), 'devices', ()) if d.gpu_index in (hw.gpu_ids or ())]
     return any(getattr(f, 'sample_skipped', False) for f in files) or any(getattr(d, '_use_power_fallback', False) and getattr(d, '_warned_power_failure', False) for d in cards)
 
-# %% ../nbs/02_meter.ipynb #4352715f
+# %% ../nbs/02_meter.ipynb #6576e1dc
 @dataclass
 class _Part:
     "A part of the machine that is read, or is known not to be"
@@ -121,7 +122,7 @@ class _Part:
 
     def words(self) -> str: return f'{self.name.upper()}: {self.lost}' if self.lost else self.how
 
-# %% ../nbs/02_meter.ipynb #c51ac502
+# %% ../nbs/02_meter.ipynb #6b11e511
 def _gpu(hw:list, tracking:str) -> _Part:
     "The graphics cards, or that there are none"
     if not hw:
@@ -143,7 +144,7 @@ def _parts(tracking:str, tdp:float|None=None) -> list[_Part]:
             _gpu(of('gpu'), tracking),
             _Part('ram', _ram_how(ram[0], tracking), ram[0]) if ram else _Part('ram', 'RAM not read')]
 
-# %% ../nbs/02_meter.ipynb #df629a3d
+# %% ../nbs/02_meter.ipynb #d1996e94
 class Measured(NamedTuple):
     "The energy of some intervals"
     kwh:float|None=None # the sum of what was read, without PUE; None where nothing was
@@ -160,7 +161,7 @@ def measured(
     return Measured(math.fsum(known) if known else None, math.fsum(r['seconds'] for r in rows),
                     math.fsum(r['seconds'] for r in rows if None in (r['cpu'], r['gpu'], r['ram'])), tuple(dict.fromkeys(r['how'] for r in rows)))
 
-# %% ../nbs/02_meter.ipynb #2ebd4893
+# %% ../nbs/02_meter.ipynb #2f08291d
 @dataclass
 class _Interval:
     "What runs, and what it has used so far"
@@ -176,7 +177,7 @@ class _Interval:
         self.used = {p: v if v is None or not self.used else self.used[p] + v for p, v in used.items()}
         self.end = end
 
-# %% ../nbs/02_meter.ipynb #a6dabcf6
+# %% ../nbs/02_meter.ipynb #c04accb2
 class Meter:
     "Measures this machine while it works: `with Meter(journal) as m: with m.stage('expand'): ...`"
     def __init__(self,
@@ -185,6 +186,7 @@ class Meter:
         tracking:str='machine', # all that runs here, or 'process': this process and those that it started, where they can be told apart
         tdp:float|None=None,  # W, in place of what codecarbon takes where there is no counter; None leaves it to codecarbon
         said:Callable[[str], None]=lambda line: print(line, file=sys.stderr), # is told once of each part that cannot be read
+        rest:tuple[str, str]=('', ''), # stage and model of the time outside of all stages
     ):
         number = lambda v: isinstance(v, int | float) and 0 < v < math.inf
         if not number(every): raise ConfigError(f'every={every!r}: the seconds between two rows of the journal are needed, such as 10')
@@ -195,14 +197,15 @@ class Meter:
         self._outer = None                                              # the meter that runs in this process already
         self._how, self._told, self._unsaved, self._parts = 'not measured', set(), [], []
         self._before = self._kwh = None                                 # kWh that the journal held, and read since
-        self._now, self._covered, self._began, self._ended = ('', ''), 0., None, None
+        self._now, self._covered, self._began, self._ended = rest, 0., None, None
+        self.rest = rest
 
     @classmethod
     def off(cls) -> 'Meter':
         "A meter that measures nothing and costs nothing"
         return cls(None)
 
-# %% ../nbs/02_meter.ipynb #3d614c8d
+# %% ../nbs/02_meter.ipynb #4e6b36d9
 @patch
 def _advance(self:Meter, now:float):
     "Read every part; what was used goes into the open interval"
@@ -223,7 +226,7 @@ def _tell(self:Meter, what:str, line:str):
     "Say something once"
     if what not in self._told: self._told.add(what); self._said(f'energy: {line}')
 
-# %% ../nbs/02_meter.ipynb #0e59b812
+# %% ../nbs/02_meter.ipynb #ce5ab877
 @patch
 def _cut(self:Meter):
     "Write the open interval, and open the next where it ended"
@@ -241,7 +244,7 @@ def _change(self:Meter, at:float, what:tuple[str, str]|None):
     if what is None or self._open.end - self._open.begin >= .01: self._cut()
     if what: self._open.stage, self._open.model = what
 
-# %% ../nbs/02_meter.ipynb #e867374d
+# %% ../nbs/02_meter.ipynb #9669a285
 @patch
 def _find(self:Meter) -> list[_Part]:
     "The parts to read; none where codecarbon does not work, and then why"
@@ -259,7 +262,7 @@ def _job(self:Meter, at:float, what:tuple[str, str]|None, done:threading.Event) 
     finally: done.set()
     return what is None
 
-# %% ../nbs/02_meter.ipynb #cfc502bd
+# %% ../nbs/02_meter.ipynb #13e3c3bd
 @patch
 def _loop(self:Meter, jobs:queue.SimpleQueue):
     "The thread, from the search for parts to the last interval"
@@ -280,7 +283,7 @@ def _loop(self:Meter, jobs:queue.SimpleQueue):
             step = min(self.every, max(least, 200*(cost - before)))
         else: over = self._job(time.perf_counter(), *job)
 
-# %% ../nbs/02_meter.ipynb #d4370bdf
+# %% ../nbs/02_meter.ipynb #0535b83e
 @patch
 def _run(self:Meter, jobs:queue.SimpleQueue):
     "What the thread does"
@@ -290,7 +293,7 @@ def _run(self:Meter, jobs:queue.SimpleQueue):
         self._ready.set(); self._tell('meter', f'{self._how}; the work goes on')
         while not (self._ending and jobs.empty()) and not self._job(*jobs.get()): pass
 
-# %% ../nbs/02_meter.ipynb #676bd5fe
+# %% ../nbs/02_meter.ipynb #4f9597f1
 _MARK, _one, _running = 'PSI_METER', threading.Lock(), []   # the environment's variable; the meter of this process
 
 def _alive(pid:int) -> bool:
@@ -307,7 +310,7 @@ def _elsewhere(tracking:str) -> str:
     if host == platform.node() and pid.isdigit() and int(pid) != os.getpid() and _alive(int(pid)): return f'process {pid}'
     return 'local rank 0' if tracking == 'machine' and os.environ.get('LOCAL_RANK', '0') != '0' else ''
 
-# %% ../nbs/02_meter.ipynb #f3ece1df
+# %% ../nbs/02_meter.ipynb #8f0176c6
 @patch
 def __enter__(self:Meter) -> Meter:
     if self.journal is None: return self
@@ -317,8 +320,8 @@ def __enter__(self:Meter) -> Meter:
         if _running: self._outer = _running[0]; return self
         self._before, self._kwh, self._how = measured(self.journal.energy()).kwh, None, 'not ready yet'
         os.environ[_MARK] = f'{platform.node()}:{os.getpid()}'; _running[:] = [self]
-    self._pid, self._began, self._ended, self._covered, self._now = os.getpid(), time.perf_counter(), None, 0., ('', '')
-    self._open, self._jobs, self._told, self._parts = _Interval(self._began, how=self._how), queue.SimpleQueue(), set(), []
+    self._pid, self._began, self._ended, self._covered, self._now = os.getpid(), time.perf_counter(), None, 0., self.rest
+    self._open, self._jobs, self._told, self._parts = _Interval(self._began, *self.rest, self._how), queue.SimpleQueue(), set(), []
     self._ready.clear(); self._ending = False
     self._thread = threading.Thread(target=self._run, args=(self._jobs,), name='psi-meter', daemon=True)
     self._thread.start()
@@ -338,7 +341,7 @@ def __exit__(self:Meter, *_):
         self._thread, self._ended = None, time.perf_counter()
         with _one: _running.clear(); os.environ.pop(_MARK, None)
 
-# %% ../nbs/02_meter.ipynb #d49b747e
+# %% ../nbs/02_meter.ipynb #6d004dac
 @patch
 def _mine(self:Meter) -> bool:
     "Whether this meter measures, in this process: after a fork the thread is in the parent alone"
@@ -365,7 +368,7 @@ def stage(self:Meter, stage:str, model:str='') -> Iterator[Meter]: # as for `now
     try: yield self
     finally: self.now(*before)
 
-# %% ../nbs/02_meter.ipynb #fc791501
+# %% ../nbs/02_meter.ipynb #cee4d010
 @patch(as_prop=True)
 def kwh(self:Meter) -> float|None:
     "What the journal holds and was read since, about a second old; None where nothing was ever read. Cheap enough for a progress line"
@@ -392,13 +395,13 @@ def ready(self:Meter,
     "Wait until the first reading; a run has no need of it, an example has"
     return self._outer.ready(timeout) if self._outer else self._mine() and self._ready.wait(timeout)
 
-# %% ../nbs/02_meter.ipynb #75bbe8d8
+# %% ../nbs/02_meter.ipynb #aea4370d
 def _wh(rows:list[dict], part:str) -> str:
     "What a part used, in Wh, and `?` where some of it was not read"
     known = [r[part] for r in rows if r[part] is not None]
     return (f'{1000*math.fsum(known):.3g}' if known else '') + ('' if len(known) == len(rows) else ' + ?' if known else '?')
 
-# %% ../nbs/02_meter.ipynb #2355dae7
+# %% ../nbs/02_meter.ipynb #e3b79c36
 @patch
 def _repr_markdown_(self:Meter) -> str:
     "A row a stage and model, and how it was read"
