@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['most_tokens', 'Budget']
 
-# %% ../nbs/01_budget.ipynb #217d1b92
+# %% ../nbs/01_budget.ipynb #7a843d01
 import asyncio, json
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from fastcore.basics import patch
 from .core import BudgetError
 
-# %% ../nbs/01_budget.ipynb #ec3e8ee0
+# %% ../nbs/01_budget.ipynb #54de1646
 def most_tokens(
     body:dict,     # of a request
     longer:int=0,  # how often a reply that was cut off is asked for again, with twice the `max_tokens` each time
@@ -23,32 +23,33 @@ def most_tokens(
     prompt, reply = len(json.dumps(ask, ensure_ascii=False).encode())//3 + 1, body.get('max_tokens') or 2*longest or 2000
     return prompt*(longer + 1) + reply*(2**(longer + 1) - 1)
 
-# %% ../nbs/01_budget.ipynb #1deb5de3
+# %% ../nbs/01_budget.ipynb #0632efed
 class Budget:
     "Limits that hold for all models of a run together"
     def __init__(self,
         limits:dict[str, float], # name -> how much of it, e.g. tokens, money, kgco2e, seconds; without an entry there is no limit
-        used:Callable[[], dict[str, float]], # how much of each is used so far
+        used:Callable[[], dict[str, float|None]], # how much of each is used so far; None where that cannot be known, which stops the run, too
         most:Callable[[object, dict], dict[str, float]]=lambda lm, body: dict(tokens=most_tokens(body, lm.longer, lm.tally.longest)), # what a request of this model may take
         how:str='raise it and run the same again', # what a user does then
-    ): self.limits, self.used, self.most, self.how, self._held, self._turn = {k: v for k, v in limits.items() if v}, used, most, how, [], None
+    ): self.limits, self.used, self.most, self.how, self._held, self._turn, self._stopped = {k: v for k, v in limits.items() if v}, used, most, how, [], None, ''
 
-# %% ../nbs/01_budget.ipynb #f0098662
+# %% ../nbs/01_budget.ipynb #ee92e976
 def _over(budget:Budget, more:dict) -> str:
     "The limit that would be passed; '' where none would be"
     used = budget.used()
     for k, limit in budget.limits.items():
-        held = sum(h.get(k, 0) for h in (*budget._held, more))
-        if used.get(k, 0) + held > limit or used.get(k, 0) >= limit: return k
+        if (far := used.get(k, 0)) is None: return k
+        if far + sum(h.get(k, 0) for h in (*budget._held, more)) > limit or far >= limit: return k
     return ''
 
 def _stop(budget:Budget, k:str, more:dict) -> BudgetError:
     "What to say when a limit is reached"
     n = lambda v: f'{v:,.0f}' if v >= 1000 else f'{v:.4g}'
+    if (far := budget.used().get(k, 0)) is None: return BudgetError(f'budget.{k} is {n(budget.limits[k])}, and how much is used cannot be known here; leave it out, or set another limit; all replies so far are kept')
     may = f', and the next request may take {n(more[k])}' if more.get(k) else ''
-    return BudgetError(f'budget.{k} is {n(budget.limits[k])}: {n(budget.used().get(k, 0))} are used{may}; all replies so far are kept; {budget.how}')
+    return BudgetError(f'budget.{k} is {n(budget.limits[k])}: {n(far)} are used{may}; all replies so far are kept; {budget.how}')
 
-# %% ../nbs/01_budget.ipynb #18852746
+# %% ../nbs/01_budget.ipynb #63c11d2d
 @patch
 @asynccontextmanager
 async def room(self:Budget,
@@ -56,17 +57,21 @@ async def room(self:Budget,
 ):
     "Wait until there is room for a request, and keep it while the request is under way; `BudgetError` if there will be none"
     more = self.most(lm, body)
-    while k := _over(self, more):
-        if not self._held: raise _stop(self, k, more)
-        self._turn = self._turn or asyncio.Event()
-        await self._turn.wait()
+    while not self._stopped and (k := _over(self, more)):
+        if self._held:
+            self._turn = self._turn or asyncio.Event()
+            await self._turn.wait()
+        else: self._stopped = str(_stop(self, k, more)); _next(self)
+    if self._stopped: raise BudgetError(self._stopped)
     self._held.append(more)
     try: yield
-    finally:
-        self._held.remove(more)
-        if self._turn: self._turn.set(); self._turn = None
+    finally: self._held.remove(more); _next(self)
 
-# %% ../nbs/01_budget.ipynb #d47b258f
+def _next(budget:Budget):
+    "Let those who wait look again"
+    if budget._turn: budget._turn.set(); budget._turn = None
+
+# %% ../nbs/01_budget.ipynb #314a46be
 @patch
 def check(self:Budget):
     "`BudgetError` where a limit is reached"

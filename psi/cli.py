@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['app', 'init', 'estimate', 'run', 'show', 'carbon', 'audit', 'generate', 'train', 'evaluate', 'fetch', 'serve', 'main']
 
-# %% ../nbs/15_cli.ipynb #c035b45d
+# %% ../nbs/15_cli.ipynb #c2d084be
 import os, sys
 from typing import Annotated
 import typer
 from .core import PsiError
 
-# %% ../nbs/15_cli.ipynb #a66cda12
+# %% ../nbs/15_cli.ipynb #6b693841
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help='Principle-based self-instruct: from a few seeds to an instruction dataset.')
 
-# %% ../nbs/15_cli.ipynb #0e035ec7
+# %% ../nbs/15_cli.ipynb #36254e09
 def _show(markdown:str):
     "Print Markdown: drawn in a terminal, as it is in a pipe"
     if not sys.stdout.isatty(): print(markdown); return
@@ -22,7 +22,7 @@ def _show(markdown:str):
     from rich.markdown import Markdown
     Console().print(Markdown(markdown))
 
-# %% ../nbs/15_cli.ipynb #fcbbfffb
+# %% ../nbs/15_cli.ipynb #d0de355d
 @app.command()
 def init(
     path:Annotated[str, typer.Argument(help='the file to write')]='psi.toml', # the file to write
@@ -37,7 +37,7 @@ def init(
     write_text(path, text)
     print(f'wrote {path}; next: psi run {path}')
 
-# %% ../nbs/15_cli.ipynb #bb55d8c9
+# %% ../nbs/15_cli.ipynb #a002a8ea
 @app.command()
 def estimate(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -49,10 +49,12 @@ def estimate(
     from psi.config import read_config
     from psi.estimate import estimate as look_ahead
     try: found = look_ahead(read_config(config, set or ()), requests, runs)
-    except KeyboardInterrupt: raise typer.Exit(130)
+    except KeyboardInterrupt:
+        print('\npsi: stopped; the same command goes on', file=sys.stderr)
+        raise typer.Exit(130)
     _show(found._repr_markdown_())
 
-# %% ../nbs/15_cli.ipynb #825e6545
+# %% ../nbs/15_cli.ipynb #1447f60f
 @app.command()
 def run(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -72,7 +74,7 @@ def run(
     if r.instances: _show(waterfall_table(r.waterfall()) + '\n\n' + r.ledger().headline())
     print(f'{r.folder}: next: psi show {r.folder}')
 
-# %% ../nbs/15_cli.ipynb #ce304978
+# %% ../nbs/15_cli.ipynb #5290217a
 @app.command()
 def show(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -95,7 +97,7 @@ def _scores(folder) -> str:
     try: return read_evaluation(folder)._repr_markdown_()
     except DataError as e: return str(e)
 
-# %% ../nbs/15_cli.ipynb #c2508df2
+# %% ../nbs/15_cli.ipynb #f71a0b9b
 def _trace(r, id:str) -> str:
     "Both walks from a record, as Markdown"
     def line(x):
@@ -106,7 +108,7 @@ def _trace(r, id:str) -> str:
     pieces = ['**with private knowledge** (' + str(len(seen)) + ')', '\n'.join(f'- `{k}` {place or "(not found any more)"}' for k, place in list(r.places(seen).items())[:20])] if seen else []
     return '\n\n'.join(['**the record**', '\n'.join(map(line, r._all[id])), f'**made from** ({len(up)})', '\n'.join(map(line, up[:60])) or '-', *pieces, f'**used for** ({len(down)})', '\n'.join(map(line, down[:20])) or '-'])
 
-# %% ../nbs/15_cli.ipynb #06d98af9
+# %% ../nbs/15_cli.ipynb #686d7904
 @app.command()
 def carbon(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -122,7 +124,13 @@ def carbon(
     book = r.ledger(read_config(Path(folder)/'psi.toml', set or ()))
     kg = book.data.sum('kg')
     _show(book._repr_markdown_() + _among(kg, len(r.instances)))
-    if figure: plot_table_2({r.folder.name: None if kg.lacks else (kg.low, kg.high)}, len(r.instances)).savefig(figure, dpi=120)
+    if figure: _save(plot_table_2({r.folder.name: None if kg.lacks else (kg.low, kg.high)}, len(r.instances) or None), figure)
+
+def _save(figure, path:str):
+    "Write a picture"
+    from psi.core import ConfigError
+    try: figure.savefig(path, dpi=120)
+    except (ValueError, OSError) as e: raise ConfigError(f'--figure {path}: cannot be written ({getattr(e, "strerror", None) or str(e).splitlines()[0][:100]}); give a .png, .svg or .pdf file') from None
 
 def _among(kg, n:int) -> str:
     "The run beside the paper's rows, as Markdown"
@@ -130,7 +138,7 @@ def _among(kg, n:int) -> str:
     rows = ', '.join(f'{x.method} {x.kg:.2f}' for x in table_2())
     return f'\n\nfor {INSTANCES:,} instances: {(kg*(INSTANCES/n)).text(".3g")} kgCO2e; the paper (Table 2): {rows}' if n else ''
 
-# %% ../nbs/15_cli.ipynb #f7ddfc02
+# %% ../nbs/15_cli.ipynb #c2b85fdd
 @app.command()
 def audit(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -146,14 +154,14 @@ def audit(
     if data: _show(_surfaced(surfaced, len(r.instances)))
     if surfaced or not found.clean: raise typer.Exit(1)
 
-# %% ../nbs/15_cli.ipynb #5851bf0d
+# %% ../nbs/15_cli.ipynb #67f64623
 def _surfaced(found:list, n:int, most:int=10) -> str:
     "Where private knowledge surfaces in a dataset, as Markdown"
     head = f'**{len(found)} of {n} instances** repeat private knowledge' + (':' if found else '')
     row = lambda s: f'| `{s.id}` | {s.words} | {s.text[:160].replace("|", " ")}{"..." * (len(s.text) > 160)} |'
     return '\n'.join([head, '', '| instance | words in a row | which |', '|---|--:|:--|', *map(row, found[:most])]) if found else head
 
-# %% ../nbs/15_cli.ipynb #2fcc8dd1
+# %% ../nbs/15_cli.ipynb #d2c73d41
 @app.command()
 def generate(
     source:Annotated[str, typer.Argument(help='a config file, or the folder of a run')]='psi.toml', # a config file or a run folder
@@ -176,7 +184,7 @@ def generate(
     for chat, file in wanted: _not_ours(r.folder, file)
     for chat, file in wanted: print(f'{write_instances(r.instances, file or r.folder/("chat.jsonl" if chat else "alpaca.json"), chat, bare=True)}: {len(r.instances)} instances')
 
-# %% ../nbs/15_cli.ipynb #4a9c48d5
+# %% ../nbs/15_cli.ipynb #b35d39da
 def _not_ours(folder, file:str):
     "`ConfigError` where a file to be written is there already as a part of the run"
     from pathlib import Path
@@ -192,7 +200,7 @@ def _format(text:str) -> tuple[bool, str]:
     if file and not file.removesuffix('.gz').endswith(ends): raise ConfigError(f'--to {text}: the file should end in {ends}')
     return name == 'chat', file
 
-# %% ../nbs/15_cli.ipynb #03f872be
+# %% ../nbs/15_cli.ipynb #49c2cd39
 @app.command()
 def train(
     data:Annotated[str, typer.Argument(help='the folder of a run, or a file of instances')], # D_t
@@ -218,7 +226,7 @@ def train(
     _show(done._repr_markdown_())
     print(f'{out}: next: psi evaluate {out if named else data}')
 
-# %% ../nbs/15_cli.ipynb #ef168dcb
+# %% ../nbs/15_cli.ipynb #4f96c99d
 def _grid(source:str, country:str):
     "The electricity of this machine: as said, or as the run's config has it, or the paper's"
     from pathlib import Path
@@ -236,7 +244,7 @@ def _values(sets:list[str]) -> dict:
     for s in sets: put_setting(d, s)
     return d
 
-# %% ../nbs/15_cli.ipynb #32027e13
+# %% ../nbs/15_cli.ipynb #72f8e5d8
 @app.command()
 def evaluate(
     model:Annotated[str, typer.Argument(help='the folder of a run with a trained model, a transformers folder, owner/name on the hub, a GGUF file, or a name at an address')]='', # what to measure
@@ -272,7 +280,7 @@ def evaluate(
     _show(e._repr_markdown_())
     if all(s.why for s in e.scores.values()): raise typer.Exit(1)
 
-# %% ../nbs/15_cli.ipynb #520833a7
+# %% ../nbs/15_cli.ipynb #3b9b1b47
 def _check_data(source:str, data:str):
     "Are the benchmarks in the training data?"
     from pathlib import Path
@@ -282,7 +290,7 @@ def _check_data(source:str, data:str):
     folder = Path(source)
     _show(check_data(read_instances(folder/'instances.jsonl' if (folder/'psi.toml').exists() else source), data)._repr_markdown_())
 
-# %% ../nbs/15_cli.ipynb #a4aaedb4
+# %% ../nbs/15_cli.ipynb #954c8f7c
 @app.command()
 def fetch(
     names:Annotated[list[str]|None, typer.Argument(help='names of models; none lists them')]=None, # names of models; none lists them
@@ -292,7 +300,7 @@ def fetch(
     for name in names or (): print(fetch_weights(name))
     if not names: print('\n'.join(f'{k:30}{w.note}' for k, w in WEIGHTS.items()))
 
-# %% ../nbs/15_cli.ipynb #78fc4962
+# %% ../nbs/15_cli.ipynb #67f4597c
 @app.command()
 def serve(
     name:Annotated[str, typer.Argument(help='a name that `psi fetch` knows, or a GGUF file')], # which model
@@ -307,7 +315,7 @@ def serve(
         try: engine.wait()
         except KeyboardInterrupt: print('stopped')
 
-# %% ../nbs/15_cli.ipynb #8294ee62
+# %% ../nbs/15_cli.ipynb #d8ca98eb
 def main():
     "The `psi` command"
     try: app()

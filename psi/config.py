@@ -7,7 +7,7 @@ __all__ = ['SCALES', 'ModelConfig', 'ExpandConfig', 'ReflectConfig', 'ClusterCon
            'BoundaryConfig', 'CarbonConfig', 'PriceConfig', 'BudgetConfig', 'Config', 'put_setting', 'read_config',
            'to_toml', 'config_template']
 
-# %% ../nbs/13_config.ipynb #f785cfbd
+# %% ../nbs/13_config.ipynb #355ce9de
 import json, os, re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -20,11 +20,11 @@ from .core import ConfigError
 try: import tomllib
 except ImportError: import tomli as tomllib   # Python 3.10
 
-# %% ../nbs/13_config.ipynb #0cfaf950
+# %% ../nbs/13_config.ipynb #44af54dc
 class _Table(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True)
 
-# %% ../nbs/13_config.ipynb #dd4b0910
+# %% ../nbs/13_config.ipynb #64e6f674
 class ModelConfig(_Table):
     "A model: which, where, how it is asked"
     model:str = Field('qwen2.5-coder-0.5b-instruct', description='a name that `psi fetch` knows, a path to a GGUF file, or the name at base_url')
@@ -43,7 +43,7 @@ class ModelConfig(_Table):
     longer:int = Field(0, ge=0, description='how often a reply that was cut off is asked for again, with twice the max_tokens')
     sampling:dict = Field(default_factory=dict, description='sent with each request: temperature, top_p, max_tokens, ...')
 
-# %% ../nbs/13_config.ipynb #e8662045
+# %% ../nbs/13_config.ipynb #34460958
 class ExpandConfig(_Table):
     "D_seed -> D_initial (Eq. 1)"
     n:int = Field(200, ge=1, description='size of D_initial: more than the seeds, at least reflect.T x reflect.size')
@@ -56,7 +56,7 @@ class ReflectConfig(_Table):
     T:int = Field(10, ge=1, description='number of subsets')
     size:int = Field(10, ge=1, description='instances in each')
 
-# %% ../nbs/13_config.ipynb #1874f4ae
+# %% ../nbs/13_config.ipynb #9abbb929
 class ClusterConfig(_Table):
     "low-level principles -> soft clusters (section 4.1, A.7)"
     embedder:str = Field('all-mpnet-base-v2', description='a sentence-transformers model: a name that `psi fetch` knows, or a folder')
@@ -74,7 +74,7 @@ class GenerateConfig(_Table):
     threshold:float = Field(.7, ge=0, le=1, description='ROUGE-L F1 with anything kept before, above which a candidate is dropped')
     patience:int = Field(20, ge=1, description='requests in a row that may yield nothing')
 
-# %% ../nbs/13_config.ipynb #e6028a94
+# %% ../nbs/13_config.ipynb #e656c099
 class KnowledgeConfig(_Table):
     "private knowledge K, for M_g alone; M_g has to run on this machine, or at an address listed under boundary.trusted"
     source:str = Field('', description='a file (.txt, .md, .jsonl, .csv, ...) or a folder of such; "" for none')
@@ -90,7 +90,7 @@ class KnowledgeConfig(_Table):
         if overlap >= info.data.get('words', overlap + 1): raise ValueError(f'it must be less than words, which is {info.data["words"]}')
         return overlap
 
-# %% ../nbs/13_config.ipynb #40fdd375
+# %% ../nbs/13_config.ipynb #66bb9909
 class BoundaryConfig(_Table):
     "what may not leave for M_L"
     n:int = Field(8, ge=2, description='words in a row of K that may not leave')
@@ -115,10 +115,10 @@ class BoundaryConfig(_Table):
         if model and info.data.get('anonymize') is False: raise ValueError('it is not used with anonymize = false; leave one of the two out')
         return model
 
-# %% ../nbs/13_config.ipynb #c5f89aef
+# %% ../nbs/13_config.ipynb #c286b59c
 #| export
 
-# %% ../nbs/13_config.ipynb #33e23b4f
+# %% ../nbs/13_config.ipynb #b941f539
 class CarbonConfig(_Table):
     "how energy is measured and emissions are counted (A.4)"
     measure:bool = Field(True, description='read what this machine takes while it works')
@@ -127,27 +127,19 @@ class CarbonConfig(_Table):
     country:str = Field('', description='where this machine is, e.g. "FRA"; "" takes the paper\'s 0.24 kgCO2e/kWh')
     region:str = Field('', description='a state of the USA, a province of Canada, ...')
     intensity:float = Field(0, ge=0, description='kgCO2e/kWh, if you know better than the country\'s mean; 0 for not')
+    elsewhere:float = Field(0, ge=0, description='kgCO2e/kWh of models elsewhere; 0 takes the paper\'s 0.24')
     pue:float = Field(1, ge=1, description='what the building takes for each kWh that the machine takes')
     electricity:float = Field(0, ge=0, description='price of a kWh here; 0 for not known')
     currency:str = Field('', description='of all prices')
 
-    @field_validator('country')
-    @classmethod
-    def _is_known(cls, country):
-        if country:
-            try: grid(country)
+    @model_validator(mode='after')
+    def _is_somewhere(self):
+        if self.country or self.region:
+            try: grid(self.country, self.region, self.intensity or None, self.pue)
             except ConfigError as e: raise ValueError(str(e)) from None
-        return country
+        return self
 
-    @field_validator('region')
-    @classmethod
-    def _is_known_there(cls, region, info):
-        if region and 'country' in info.data:
-            try: grid(info.data['country'], region)
-            except ConfigError as e: raise ValueError(str(e)) from None
-        return region
-
-# %% ../nbs/13_config.ipynb #830f0cd1
+# %% ../nbs/13_config.ipynb #1cdd8598
 class PriceConfig(_Table):
     "what a million tokens of a model cost"
     prompt:float = Field(ge=0, description='tokens read')
@@ -157,11 +149,11 @@ class PriceConfig(_Table):
 class BudgetConfig(_Table):
     "where a run stops, with all work kept; 0 for no limit"
     tokens:int = Field(0, ge=0, description='read and written, by all models together')
-    money:float = Field(0, ge=0, description='by the prices below; each model elsewhere needs one')
+    money:float = Field(0, ge=0, description='by the prices below, of which each model elsewhere needs one; electricity counts where carbon.electricity is given')
     kgco2e:float = Field(0, ge=0, description='measured and estimated together')
     seconds:float = Field(0, ge=0, description='of work')
 
-# %% ../nbs/13_config.ipynb #3940b125
+# %% ../nbs/13_config.ipynb #ff235435
 class Config(_Table):
     "A whole run"
     name:str = Field('run', pattern=r'^[\w][\w.-]*$', description='the run is kept in runs/NAME')
@@ -184,9 +176,10 @@ class Config(_Table):
         if self.budget.money:
             for name, m in (('M_L', self.M_L), ('M_g', self.M_g)):
                 if m.base_url and m.model not in self.prices: raise ValueError(f'budget.money needs the price of {m.model} ({name}); add it to prices')
+        if self.budget.kgco2e and not self.carbon.measure and not (self.M_L.base_url and self.M_g.base_url): raise ValueError('budget.kgco2e needs carbon.measure = true, since a model runs here')
         return self
 
-# %% ../nbs/13_config.ipynb #9cef37ca
+# %% ../nbs/13_config.ipynb #5f1031d2
 def _line(text:str, loc:Sequence) -> int|None:
     "The line of a TOML file where a setting stands, from 1"
     table = []
@@ -197,14 +190,14 @@ def _line(text:str, loc:Sequence) -> int|None:
             if list(map(str, loc))[:len(here)] == here: return i
         if table and m and table == list(map(str, loc)): return i
 
-# %% ../nbs/13_config.ipynb #115d7a5d
+# %% ../nbs/13_config.ipynb #4f24e2c5
 def _fields_of(loc:Sequence) -> dict:
     "The settings that may stand in the table of a config at `loc`"
     model = Config
     for key in loc: model = getattr(model.model_fields.get(key), 'annotation', None) if isinstance(model, type) and issubclass(model, BaseModel) else None
     return getattr(model, 'model_fields', {})
 
-# %% ../nbs/13_config.ipynb #de751b96
+# %% ../nbs/13_config.ipynb #594a6fe5
 def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
     "The first complaint of pydantic, in one line: the place, the setting, its value, what is allowed"
     x = e.errors()[0]
@@ -216,7 +209,7 @@ def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
     value = 'not what it should be' if key.startswith(('boundary.terms', 'boundary.patterns')) else repr(x['input'])   # these may be secrets
     return ConfigError(f'{where(loc)}: {key} is {value}; {x["msg"][0].lower() + x["msg"][1:]}')
 
-# %% ../nbs/13_config.ipynb #c39542c0
+# %% ../nbs/13_config.ipynb #8738b502
 def put_setting(
     d:dict, # settings; the new one is put in, in its table
     assignment:str, # KEY=VALUE, as after --set
@@ -231,12 +224,12 @@ def put_setting(
     for k in path: d = d.setdefault(k, {}) if isinstance(d, dict) else {}
     if isinstance(d, dict): d[last] = value
 
-# %% ../nbs/13_config.ipynb #b134f85e
+# %% ../nbs/13_config.ipynb #44352ac2
 def _deep(base:dict, over:dict) -> dict:
     "`base` with the settings of `over`, table by table"
     return base | {k: _deep(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in over.items()}
 
-# %% ../nbs/13_config.ipynb #aaa8c339
+# %% ../nbs/13_config.ipynb #e2f93667
 def read_config(
     path:str|os.PathLike|None=None, # a TOML file; None takes the defaults
     sets:Iterable[str]=(), # 'generate.n=100' and the like, applied on top
@@ -259,13 +252,13 @@ def read_config(
     try: return Config(**d)
     except ValidationError as e: raise _explain(e, where) from None
 
-# %% ../nbs/13_config.ipynb #85f7fb1f
+# %% ../nbs/13_config.ipynb #58e3dec2
 def _defaults(d:dict) -> dict:
     "The defaults of the tables that a config touches; sampling stands as a whole"
     base = Config().model_dump()
     return {k: {a: b for a, b in base[k].items() if not (a == 'sampling' and 'sampling' in d[k])} for k in d if isinstance(base.get(k), dict) and isinstance(d[k], dict)}
 
-# %% ../nbs/13_config.ipynb #2739eeef
+# %% ../nbs/13_config.ipynb #0c58a512
 SCALES = { # three sizes of the same method: what differs from the defaults
 'demo':   dict(name='demo', M_L=dict(sampling=dict(temperature=.7, max_tokens=350)), M_g=dict(sampling=dict(temperature=.8, top_p=.95, frequency_penalty=.3, max_tokens=220)),
                expand=dict(n=30, per_request=6), reflect=dict(T=10, size=3), cluster=dict(evidence=0), generate=dict(n=40, per_request=6)),
@@ -274,7 +267,7 @@ SCALES = { # three sizes of the same method: what differs from the defaults
                M_g=dict(model='HuggingFaceH4/zephyr-7b-beta', base_url='http://localhost:8000/v1', concurrency=64, sampling=dict(temperature=.8, top_p=.95, max_tokens=2500))),
 }
 
-# %% ../nbs/13_config.ipynb #35268fd1
+# %% ../nbs/13_config.ipynb #08edc1a8
 def _toml(v) -> str:
     "A value as TOML"
     if isinstance(v, BaseModel): v = v.model_dump(exclude_none=True)
@@ -282,7 +275,7 @@ def _toml(v) -> str:
     if isinstance(v, list): return f'[{", ".join(map(_toml, v))}]'
     return json.dumps(v, ensure_ascii=False) if isinstance(v, str | bool) else str(v)
 
-# %% ../nbs/13_config.ipynb #6d48046a
+# %% ../nbs/13_config.ipynb #f184174f
 def to_toml(
     config:Config, # any
     comments:bool=False, # with what each setting means
@@ -297,7 +290,7 @@ def to_toml(
         out += ['', f'[{k}]' + (f'  # {about}' if comments else ''), *(line(a, getattr(table, a), b) for a, b in type(table).model_fields.items())]
     return '\n'.join(out) + '\n'
 
-# %% ../nbs/13_config.ipynb #6c47819b
+# %% ../nbs/13_config.ipynb #8be7969c
 def config_template(
     scale:str='laptop', # one of `SCALES`
 ) -> str: # TOML with comments

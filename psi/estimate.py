@@ -5,33 +5,33 @@
 # %% auto #0
 __all__ = ['Guess', 'sure', 'mean', 'candidates_needed', 'share', 'rare', 'Probe', 'Part', 'Outlook', 'estimate']
 
-# %% ../nbs/14_estimate.ipynb #3a0e4783
-import math, os, statistics, sys, time
+# %% ../nbs/14_estimate.ipynb #bd75a7de
+import json, math, os, statistics, sys, time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from fastcore.basics import patch
 from .carbon import elsewhere
 from .cluster import cluster
 from .config import BudgetConfig, Config
-from .core import ConfigError, DataError, Dropped, Instance, Principle
+from .core import ConfigError, DataError, Instance, Principle, write_text
 from .diversity import DiversityFilter
-from .expand import _candidates, task_request
+from .expand import _candidates, first_judge, task_request
 from .generate import quality
 from .journal import Reply, Request
 from .ledger import cost
 from .lm import LM
 from .meter import measured
-from .pipeline import _Work, _flat, _held
-from .setup import digest, given_principles, make_prices
+from .pipeline import _Work, _flat, _held, feasible
+from .setup import digest, given_principles, make_guard, make_knowledge, make_prices, make_seeds, private_inputs, seeds_digest
 from .prompts import parse_principle, reflect_prompt, summarize_prompt
 from .reflect import _principles
 from .summarize import cluster_members
 
-# %% ../nbs/14_estimate.ipynb #fa2322da
+# %% ../nbs/14_estimate.ipynb #981608be
 @dataclass(frozen=True)
 class Guess:
-    "The most likely value, and where it should lie in nine of ten cases"
+    "The most likely value, and where it should lie, roughly in nine of ten cases"
     low:float
     mid:float
     high:float
@@ -49,7 +49,7 @@ def sure(
     "What is known"
     return Guess(value, value, value)
 
-# %% ../nbs/14_estimate.ipynb #14927b11
+# %% ../nbs/14_estimate.ipynb #ae4e4f0d
 def mean(
     values:Sequence[float], # one or more, none below 0
 ) -> Guess: # of a single value, half and twice it
@@ -60,7 +60,7 @@ def mean(
     e = float(t.ppf(.95, len(values) - 1))*statistics.stdev(values)/math.sqrt(len(values))
     return Guess(max(m - e, min(values)/2), m, min(m + e, 2*max(values)))
 
-# %% ../nbs/14_estimate.ipynb #bef1a58c
+# %% ../nbs/14_estimate.ipynb #f570ce1c
 def candidates_needed(
     n:int,   # instances
     a:float, # share that passes the rules which do not depend on what was kept
@@ -72,7 +72,7 @@ def candidates_needed(
     grown = -n*math.log1p(-q)
     return math.inf if grown > 50 else math.expm1(grown)*(1 - q)/(a*q)
 
-# %% ../nbs/14_estimate.ipynb #4e08fc5e
+# %% ../nbs/14_estimate.ipynb #0c28555e
 def share(
     k:int, n:int, # so many of so many
 ) -> Guess:
@@ -90,7 +90,7 @@ def rare(
     if not pairs: return Guess(0., 0., 1.)
     return Guess(float(chi2.ppf(.05, 2*hits))/2/pairs if hits else 0., hits/pairs, min(1., float(chi2.ppf(.95, 2*hits + 2))/2/pairs))
 
-# %% ../nbs/14_estimate.ipynb #0fc6f2f5
+# %% ../nbs/14_estimate.ipynb #db8bb256
 @dataclass(frozen=True)
 class Probe:
     "A few requests of a stage"
@@ -99,37 +99,46 @@ class Probe:
     replies:list[Reply]
     load:float=0.  # seconds until the model was ready
     watts:float|None=None # of this machine meanwhile; None where it was not measured
-    flight:int=1   # requests in flight at once
+    flight:int=1   # requests in flight at once, in the run
+    lost:tuple[dict, ...]=() # tries that gave no answer
 
     @property
     def good(self) -> list[Reply]: return [r for r in self.replies if not r.error]
     @property
-    def tokens(self) -> Guess: # of a request
-        return mean([(r.prompt_tokens or 0) + (r.completion_tokens or 0) for r in self.good])
+    def told(self) -> bool: return all(None not in (r.prompt_tokens, r.completion_tokens) for r in self.good)
     @property
-    def seconds(self) -> Guess: # of a request
-        return mean([r.seconds for r in self.good])
+    def tokens(self) -> Guess|None: # of a request, failed tries included; None where the engine does not tell
+        lost = sum((f[k] or 0) for f in self.lost for k in ('prompt_tokens', 'completion_tokens'))/len(self.good)
+        return mean([r.prompt_tokens + r.completion_tokens + lost for r in self.good]) if self.told else None
+    @property
+    def seconds(self) -> Guess: # of a request, failed tries included
+        return mean([r.seconds + sum(f['seconds'] for f in self.lost)/len(self.good) for r in self.good])
 
-# %% ../nbs/14_estimate.ipynb #80161f12
+# %% ../nbs/14_estimate.ipynb #624d0c72
 def _probe(work:_Work, lm:LM, requests:Sequence[Request], stage:str, flight:int) -> Probe:
     "Ask them"
-    start = time.monotonic()
+    start, known, notes = time.monotonic(), all(lm.journal.get(lm.key(r)) for r in requests), work.folder/'loads.json'
+    loads = json.loads(notes.read_text()) if notes.exists() else {}
+    work.said(f'{stage}: {len(requests)} requests to {lm.model}')
     with work.meter.stage(stage, lm.model):
-        if any(lm.journal.get(lm.key(r)) is None for r in requests): lm.open()
-        load = time.monotonic() - start
+        if not known: lm.open(); write_text(notes, json.dumps(loads := loads | {stage: time.monotonic() - start}))
         replies = [reply for _, reply in lm.stream(requests)]
     if all(r.error for r in replies): raise DataError(f'{stage}: no request was answered ({replies[0].error}); correct the config of {lm.model}')
-    m = measured(work.journal.energy(stage))
-    return Probe(stage, lm.model, replies, load, m.kwh*3.6e6/m.seconds if m.kwh and m.seconds else None, flight)
+    return Probe(stage, lm.model, replies, loads.get(stage, 0.), _watts(work, stage), flight, tuple(work.journal.failures(stage)))
 
-# %% ../nbs/14_estimate.ipynb #3b30ec6a
+def _watts(work:_Work, stage:str) -> float|None:
+    "What this machine took, by the readings that lack nothing; None where there are none"
+    m = measured(r for r in work.journal.energy(stage) if None not in (r['cpu'], r['gpu'], r['ram']))
+    return m.kwh*3.6e6/m.seconds if m.kwh and m.seconds else None
+
+# %% ../nbs/14_estimate.ipynb #e47a188c
 @dataclass(frozen=True)
 class Part:
     "What a stage will take"
     stage:str
     model:str
     requests:Guess
-    tokens:Guess
+    tokens:Guess|None # None where the engine does not tell
     seconds:Guess
     kg:Guess|None  # None where it is not known
     money:Guess|None
@@ -137,17 +146,24 @@ class Part:
 def _part(work:_Work, lm:LM, p:Probe, requests:Guess) -> Part:
     "A stage, from its probe"
     c, books = work.config, work.spending
-    each = Guess(*(1/max(1, min(p.flight, r)) for r in (requests.low, requests.mid, requests.high)))
+    tried, tokens = min(p.flight, len(p.good)), requests*p.tokens if p.told else None
+    each = Guess(*(1/max(1, min(f, r)) for f, r in ((p.flight, requests.low), (tried, requests.mid), (tried, requests.high))))
     seconds = requests*p.seconds*each + sure(p.load)
-    kg = seconds*(books.grid.kg(p.watts/3.6e6)) if p.watts else None
+    m = c.M_L if lm is work.M_L else c.M_g
+    for n, a_minute in ((requests, m.rpm), (tokens, m.tpm)):
+        if n and a_minute: seconds = Guess(*(max(a, b*60/a_minute) for a, b in zip(_ends(seconds), _ends(n))))
+    kg = seconds*books.grid.kg(p.watts/3.6e6) if p.watts else None
     if lm in books.there:
         e = elsewhere(lm.model, [(r.completion_tokens, r.seconds) for r in p.good])
-        kg = requests*Guess(e.low/len(p.good), (e.low + e.high)/2/len(p.good), e.high/len(p.good))*books.grid.intensity
+        far = requests*Guess(e.low, (e.low + e.high)/2, e.high)*(books.far/len(p.good))
+        kg = kg + far if kg else far
     price = make_prices(c).get(lm.model)
-    money = requests*mean([cost(price, r.prompt_tokens or 0, r.cached_tokens or 0, r.completion_tokens or 0) for r in p.good]) if price else None
-    return Part(p.stage, p.model, requests, requests*p.tokens, seconds, kg, money)
+    money = requests*mean([cost(price, r.prompt_tokens, r.cached_tokens or 0, r.completion_tokens) for r in p.good]) if price and p.told else None
+    return Part(p.stage, p.model, requests, tokens, seconds, kg, money)
 
-# %% ../nbs/14_estimate.ipynb #1cca8fbc
+def _ends(g:Guess) -> tuple[float, float, float]: return g.low, g.mid, g.high
+
+# %% ../nbs/14_estimate.ipynb #91cf4697
 def _lists(work:_Work, stage:str, principles:Sequence[Principle], k:int) -> tuple[Probe, list[list]]:
     "A few lists of tasks, and the candidates in each"
     s, K = getattr(work.config, stage), work.private()
@@ -161,21 +177,20 @@ def _per_list(lists:Sequence[Sequence]) -> Guess: return mean([len(c) for c in l
 def _expand(work:_Work, k:int) -> tuple[Part, list[Instance]]:
     "Eq. 1"
     p, lists = _lists(work, 'expand', (), k)
-    have, kept = {(x.instruction, x.input) for x in work.seeds}, []
-    for x in (x for c in lists for x in c if isinstance(x, Instance)):
-        if (x.instruction, x.input) in have or work.guard.policy == 'drop' and work.guard.objection(x): continue
-        have.add((x.instruction, x.input)); kept.append(x)
+    judge = first_judge(work.seeds, work.guard)
+    kept = [x for c in lists for x in c if isinstance(x, Instance) and judge(x) is None]
     a, each = share(len(kept), sum(map(len, lists))), _per_list(lists)
     need = Guess(*(candidates_needed(work.config.expand.n, s)/max(e, 1e-9) for s, e in ((a.high, each.high), (a.mid, each.mid), (a.low, each.low))))
     return _part(work, work.M_g, p, _whole(need)), kept
 
 def _whole(g:Guess) -> Guess: return Guess(*(math.ceil(v) if v < math.inf else v for v in (g.low, g.mid, g.high)))
 
-# %% ../nbs/14_estimate.ipynb #a045c7b7
+# %% ../nbs/14_estimate.ipynb #1a035904
 def _reflect(work:_Work, initial:list[Instance], k:int) -> tuple[Part, list[Principle]]:
     "Eq. 2"
     s = work.config.reflect
-    pool = work.guard.clear(initial + work.seeds).instances
+    work.guard.protect(x.input for x in initial)
+    pool = work.guard.clear(initial).instances
     if not pool: raise ConfigError('boundary: nothing of what was made may be seen by M_L; set boundary.policy to "redact", or look at its rules')
     parts = [[pool[(i*s.size + j) % len(pool)] for j in range(s.size)] for i in range(min(k, s.T))]
     asks = [Request(reflect_prompt(d, work.M_L.mode), 'reflect', i, i) for i, d in enumerate(parts)]
@@ -196,9 +211,10 @@ def _summarize(work:_Work, low:list[Principle], clusters, k:int, asked:int) -> t
     groups, more = [cluster_members(low, clusters, j) for j in range(len(clusters))], work.config.reflect.T/asked
     p = _probe(work, work.M_L, [Request(summarize_prompt(g), 'summarize', j, j) for j, g in enumerate(groups[:k])], 'summarize', work.config.M_L.concurrency)
     found = [Principle(t) for reply in p.replies if (t := parse_principle(reply.text, reply.finished))]
-    return _part(work, work.M_L, p, Guess(len(groups), len(groups)*math.sqrt(more), len(groups)*more)), found
+    n = Guess(len(groups), round(len(groups)*math.sqrt(more)), math.ceil(len(groups)*more))
+    return _part(work, work.M_L, p, n), (found + low)[:max(1, int(n.mid))]
 
-# %% ../nbs/14_estimate.ipynb #9cd7946b
+# %% ../nbs/14_estimate.ipynb #527cb0b3
 def _alone(lists:Sequence[Sequence], work:_Work) -> list[list[Instance]]:
     "Of each list, what would be kept if there were no other"
     seeds, out = [x.instruction for x in work.seeds], []
@@ -225,7 +241,7 @@ def _generate(work:_Work, high:list[Principle], k:int) -> Part:
     need = Guess(*(candidates_needed(n, s, r)/max(e, 1e-9) for s, r, e in ((a.high, q.low, each.high), (a.mid, q.mid, each.mid), (a.low, q.high, each.low))))
     return _part(work, work.M_g, p, _whole(need))
 
-# %% ../nbs/14_estimate.ipynb #57884006
+# %% ../nbs/14_estimate.ipynb #97861770
 class Outlook:
     "What a run will take, before it has begun"
     def __init__(self,
@@ -234,6 +250,10 @@ class Outlook:
         spent:str='',  # what finding out took
     ): self.parts, self.config, self.spent = list(parts), config, spent
 
+    def to_dict(self) -> dict: # plain values for JSON
+        "All stages and their sums"
+        return dict(parts=[asdict(p) for p in self.parts], total={k: asdict(g) if (g := self.total(k)) else None for k in ('tokens', 'seconds', 'kg', 'money')})
+
     def total(self,
         what:str, # 'tokens', 'seconds', 'kg' or 'money'
     ) -> Guess|None: # None where a part is not known
@@ -241,16 +261,16 @@ class Outlook:
         values = [getattr(p, what) for p in self.parts]
         return None if None in values else sum(values, sure(0))
 
-# %% ../nbs/14_estimate.ipynb #1b3f0239
+# %% ../nbs/14_estimate.ipynb #ebbf4ea7
 def _time(g:Guess) -> str:
     "Seconds for people"
     unit, of = next((u, n) for u, n in (('d', 86400), ('h', 3600), ('min', 60), ('s', 1)) if g.mid >= 2*n or n == 1)
     return (g*(1/of)).text('.0f' if g.mid/of >= 10 else '.1f') + f' {unit}'
 
-def _cells(name:str, model:str, requests:Guess|None, tokens:Guess, seconds:Guess, kg:Guess|None, money:Guess|None) -> str:
-    return f"| {name} | {model} | {requests.text() if requests else ''} | {tokens.text()} | {_time(seconds)} | {kg.text('.2g') if kg else '?'} | {money.text('.2g') if money else '?'} |"
+def _cells(name:str, model:str, requests:Guess|None, tokens:Guess|None, seconds:Guess, kg:Guess|None, money:Guess|None) -> str:
+    return f"| {name} | {model} | {requests.text() if requests else ''} | {tokens.text() if tokens else '?'} | {_time(seconds)} | {kg.text('.2g') if kg else '?'} | {money.text('.2g') if money else '?'} |"
 
-# %% ../nbs/14_estimate.ipynb #4f7cd70e
+# %% ../nbs/14_estimate.ipynb #5b22f664
 def _limits(o:'Outlook') -> list[str]:
     "Where the budget would stop the run"
     out = []
@@ -260,7 +280,7 @@ def _limits(o:'Outlook') -> list[str]:
         out.append(f'budget.{k} = {limit:g}: ' + ('it is not known whether that is enough' if g is None else 'enough' if g.high <= limit else f'probably enough, for certain only with {g.high:,.3g}' if g.mid <= limit else f'the run would stop after about {limit/g.mid:.0%}'))
     return out
 
-# %% ../nbs/14_estimate.ipynb #0670a844
+# %% ../nbs/14_estimate.ipynb #4208414a
 @patch
 def _repr_markdown_(self:Outlook) -> str:
     "A row a stage, the sum, and what the budget makes of it"
@@ -268,11 +288,11 @@ def _repr_markdown_(self:Outlook) -> str:
     head = f'| stage | model | requests | tokens | time | kgCO2e | money{f", {cur}" if cur else ""} |\n|---|---|--:|--:|--:|--:|--:|\n'
     rows = [_cells(p.stage, p.model, p.requests if p.requests.high else None, p.tokens, p.seconds, p.kg, p.money) for p in self.parts]
     rows.append(_cells('**all**', '', None, *(self.total(k) for k in ('tokens', 'seconds', 'kg', 'money'))))
-    notes = ['most likely, and where it should lie in nine of ten cases']
-    if any(p.tokens.high == math.inf for p in self.parts): notes.append(f'∞: so few requests cannot tell whether this model has {self.config.generate.n:,} different things to say; look again after a smaller run')
+    notes = ['most likely, and where it should lie, roughly in nine of ten cases']
+    if any(p.requests.high == math.inf for p in self.parts): notes.append(f'∞: so few requests cannot tell whether this model has {self.config.generate.n:,} different things to say; look again after a smaller run')
     return head + '\n'.join(rows) + '\n\n' + '\n\n'.join(notes + _limits(self) + [self.spent]*bool(self.spent))
 
-# %% ../nbs/14_estimate.ipynb #61fad1f5
+# %% ../nbs/14_estimate.ipynb #142713c4
 def _outlook(work:_Work, k:int) -> Outlook:
     "All stages of a run"
     source, parts = work.config.generate.principles, []
@@ -288,7 +308,7 @@ def _outlook(work:_Work, k:int) -> Outlook:
     parts.append(_generate(work, high, k))
     return Outlook(parts, work.config)
 
-# %% ../nbs/14_estimate.ipynb #2627c05c
+# %% ../nbs/14_estimate.ipynb #d626c31e
 def estimate(
     config:Config, # of the run
     requests:int=5, # of each stage, at the most
@@ -297,11 +317,15 @@ def estimate(
 ) -> Outlook: # shows itself
     "What a run will take, from a few real requests of each stage"
     if requests < 1: raise ConfigError(f'requests is {requests}; at least one of each stage must be asked')
-    folder = Path(runs)/'estimates'/f'{config.name}-{digest(_flat(config.model_dump()))[:8]}'
+    feasible(config)
+    seeds, K = make_seeds(config), make_knowledge(config)
+    what = _flat(config.model_dump()), seeds_digest(seeds), private_inputs(K, make_guard(config, K)), [(m.base_url, m.concurrency, m.context, m.adapt) for m in (config.M_L, config.M_g)]
+    folder = Path(runs)/'estimates'/f'{config.name}-{digest(*what)[:8]}'
     with _held(folder):
         work = _Work(folder, config.model_copy(update=dict(budget=BudgetConfig())), said)
         try:
-            with work.meter: found = _outlook(work, requests)
+            with work.meter: work.spending.begin(); found = _outlook(work, requests)
             asked = len(work.journal)
         finally: work.close()
+        write_text(folder/'outlook.json', json.dumps(found.to_dict(), indent=1) + '\n')
     return Outlook(found.parts, config, f'from {asked} requests, which are kept in {folder}')

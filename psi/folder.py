@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Run']
 
-# %% ../nbs/14_folder.ipynb #e239de49
+# %% ../nbs/14_folder.ipynb #7a750717
 import json, os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -16,14 +16,14 @@ from .audit import Audit, Surfaced, audit, audit_data, read_log
 from .boundary import Guard
 from .cluster import Clustering
 from .config import Config, read_config
-from .core import DataError, Dropped, Instance, Principle, read_records
+from .core import DataError, Dropped, Instance, Principle, read_records, write_text
 from .expand import waterfall, waterfall_table
 from .journal import Journal
 from .ledger import Ledger
 from .reflect import principles_table
 from .setup import ledger_of, make_guard, make_knowledge, private_inputs
 
-# %% ../nbs/14_folder.ipynb #b1d81504
+# %% ../nbs/14_folder.ipynb #59ed52a1
 class Run:
     "What a run folder holds"
     def __init__(self,
@@ -48,21 +48,21 @@ class Run:
     @cached_property
     def dropped(self) -> list[Dropped]: return self._read('dropped.jsonl', Dropped)
 
-# %% ../nbs/14_folder.ipynb #9be5bdcc
+# %% ../nbs/14_folder.ipynb #49fdedf0
 @patch(as_prop=True)
 def clusters(self:Run) -> Clustering|None:
     "P^C, once it is there"
     path = self.folder/'clusters.json'
     return Clustering.from_dict(json.loads(path.read_text())) if path.exists() else None
 
-# %% ../nbs/14_folder.ipynb #d2bd2c92
+# %% ../nbs/14_folder.ipynb #af24a277
 @patch
 def journal(self:Run) -> Journal:
     "Every call to a model; close it after use"
     if not (path := self.folder/'journal.sqlite').exists(): raise DataError(f'{path}: this run has asked no model yet')
     return Journal(path, repair=False)
 
-# %% ../nbs/14_folder.ipynb #17b3d05f
+# %% ../nbs/14_folder.ipynb #3b639fc4
 @patch
 def ledger(self:Run,
     config:Config|None=None, # with other places and prices; the default is the run's own
@@ -74,7 +74,13 @@ def ledger(self:Run,
     finally:
         for j in journals: j.close()
 
-# %% ../nbs/14_folder.ipynb #81ad03a1
+# %% ../nbs/14_folder.ipynb #056932bc
+@patch
+def write_ledger(self:Run):
+    "Bring `carbon.json` up to date"
+    if (self.folder/'journal.sqlite').exists(): write_text(self.folder/'carbon.json', json.dumps(self.ledger().to_dict(), indent=1, ensure_ascii=False) + '\n')
+
+# %% ../nbs/14_folder.ipynb #4540bda3
 @patch
 def waterfall(self:Run,
     stage:str='generate', # 'generate' or 'expand'
@@ -82,7 +88,7 @@ def waterfall(self:Run,
     "What became of every candidate of a stage"
     return waterfall(self.instances if stage == 'generate' else self.initial, [d for d in self.dropped if d.origin.stage == stage])
 
-# %% ../nbs/14_folder.ipynb #18954dde
+# %% ../nbs/14_folder.ipynb #a1d6934c
 @patch
 def _guard(self:Run, source:str='') -> Guard:
     "A new guard with the rules of this run"
@@ -96,7 +102,7 @@ def _guard(self:Run, source:str='') -> Guard:
         if had.get(k) != v: raise DataError(f'{k}: what stands at {getattr(c.knowledge, "source") if k == "knowledge.source" else c.boundary.terms or "boundary.terms"} is not what this run had; give the right one')
     return guard
 
-# %% ../nbs/14_folder.ipynb #cdff5777
+# %% ../nbs/14_folder.ipynb #8a9f50cf
 @patch
 def audit(self:Run,
     source:str='', # where the private knowledge is now; the default is where the run had it
@@ -116,7 +122,7 @@ def surfaced(self:Run,
     "Where private knowledge surfaces in D_t"
     return audit_data(self.instances, self._guard(source))
 
-# %% ../nbs/14_folder.ipynb #806ed255
+# %% ../nbs/14_folder.ipynb #19702a9b
 @patch
 def places(self:Run,
     ids:Iterable[str], # of pieces of knowledge, as in `Origin.knowledge`
@@ -127,7 +133,7 @@ def places(self:Run,
     except DataError: found = {}
     return {k: found.get(k, '') for k in ids}
 
-# %% ../nbs/14_folder.ipynb #33b64f7e
+# %% ../nbs/14_folder.ipynb #5003532a
 @patch(as_prop=True)
 def _all(self:Run) -> dict[str, list]:
     "All records by id"
@@ -135,7 +141,7 @@ def _all(self:Run) -> dict[str, list]:
     for x in (*self.seeds, *self.initial, *self.low, *self.principles, *self.instances): out[x.id].append(x)
     return out
 
-# %% ../nbs/14_folder.ipynb #4bcde387
+# %% ../nbs/14_folder.ipynb #bd385c46
 def _parents(x) -> tuple[str, ...]: return x.origin.parents if x.origin else ()
 
 def _walk(start:str, steps:Callable[[str], Iterable[str]]) -> list[str]:
@@ -146,7 +152,7 @@ def _walk(start:str, steps:Callable[[str], Iterable[str]]) -> list[str]:
             if i not in seen: seen[i] = None; todo.append(i)
     return list(seen)[1:]
 
-# %% ../nbs/14_folder.ipynb #508368c0
+# %% ../nbs/14_folder.ipynb #4040912b
 @patch
 def ancestors(self:Run,
     id:str, # of any record
@@ -156,7 +162,7 @@ def ancestors(self:Run,
     if id not in known: raise DataError(f'{id}: no record of {self.folder} has this id')
     return [x for i in _walk(id, lambda i: [p for x in known.get(i, []) for p in _parents(x)]) for x in known.get(i, [])]
 
-# %% ../nbs/14_folder.ipynb #f3f2a033
+# %% ../nbs/14_folder.ipynb #e2cebea8
 @patch
 def descendants(self:Run,
     id:str, # of any record
@@ -168,7 +174,7 @@ def descendants(self:Run,
         for p in _parents(x): children[p].append(x.id)
     return [x for i in _walk(id, lambda i: children[i]) for x in known[i]]
 
-# %% ../nbs/14_folder.ipynb #634639a5
+# %% ../nbs/14_folder.ipynb #bb1a9f55
 @patch
 def _repr_markdown_(self:Run) -> str:
     "Where the run stands: counts, waterfalls, principles"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Amount', 'total', 'Price', 'cost', 'Entry', 'busy', 'is_here', 'Ledger', 'make_ledger']
 
-# %% ../nbs/13_ledger.ipynb #3de1532c
+# %% ../nbs/13_ledger.ipynb #561fac13
 import math, os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from fastcore.basics import patch
 from .core import ConfigError
-from .carbon import Estimate, Grid, elsewhere
+from .carbon import KG_A_KWH, Estimate, Grid, elsewhere
 from .journal import Journal
 
-# %% ../nbs/13_ledger.ipynb #46c23d08
+# %% ../nbs/13_ledger.ipynb #6c8e3650
 @dataclass(frozen=True)
 class Amount:
     "A number that may be a range, and may lack a part"
@@ -43,7 +43,7 @@ def total(
     xs = list(amounts)
     return Amount(math.fsum(x.low for x in xs), math.fsum(x.high for x in xs), tuple(sorted({w for x in xs for w in x.lacks})))
 
-# %% ../nbs/13_ledger.ipynb #a2178eba
+# %% ../nbs/13_ledger.ipynb #ea89db47
 @dataclass(frozen=True)
 class Price:
     "Of a million tokens"
@@ -63,7 +63,7 @@ def cost(
     if price is None: return None
     return ((prompt - cached)*price.prompt + cached*(price.prompt if price.cached is None else price.cached) + completion*price.completion)/1e6
 
-# %% ../nbs/13_ledger.ipynb #7594709f
+# %% ../nbs/13_ledger.ipynb #c66e02de
 @dataclass(frozen=True)
 class Entry:
     "What a stage asked of a model, and what that took"
@@ -81,7 +81,7 @@ class Entry:
     money:Amount=Amount()
     how:tuple[str, ...]=() # how energy was measured and estimated
 
-# %% ../nbs/13_ledger.ipynb #e7a52e40
+# %% ../nbs/13_ledger.ipynb #dfd7548f
 def busy(
     intervals:Iterable[tuple[float, float]], # start and end, in seconds
 ) -> float: # seconds
@@ -91,44 +91,49 @@ def busy(
         if b > end: parts.append(b - max(a, end)); end = b
     return math.fsum(parts)
 
-# %% ../nbs/13_ledger.ipynb #60eef32e
+# %% ../nbs/13_ledger.ipynb #4a97c3db
 def is_here(
     weights:str, # as in the journal
 ) -> bool:
     "Was this a model on this machine?"
-    return len(weights) == 64 and all(c in '0123456789abcdef' for c in weights)
+    return weights.startswith('here ') or len(weights) == 64 and all(c in '0123456789abcdef' for c in weights)
 
 def _tokens(values:Sequence[int|None], what:str) -> Amount:
     "The sum, and that some did not say"
     return Amount(sum(v or 0 for v in values), lacks=(what,) if None in values else ())
 
-# %% ../nbs/13_ledger.ipynb #0167933b
-def _measured(rows:Sequence[dict], ran_here:bool) -> tuple[Amount, tuple[str, ...]]:
+# %% ../nbs/13_ledger.ipynb #d865689d
+def _span(e:dict) -> tuple[float, float]: return e['at'] - e['seconds'], e['at']   # of a reading
+
+def _measured(rows:Sequence[dict], worked:Sequence[tuple[float, float]], ran_here:bool) -> tuple[Amount, tuple[str, ...]]:
     "kWh of the meter's rows, and how they were read"
     if not rows: return Amount(lacks=('energy that was not measured',) if ran_here else ()), ()
-    kwh, seconds = math.fsum(r[k] or 0. for r in rows for k in ('cpu', 'gpu', 'ram')), math.fsum(r['seconds'] for r in rows)
-    unread = {k: math.fsum(r['seconds'] for r in rows if r[k] is None) for k in ('cpu', 'gpu', 'ram')}
+    kwh = math.fsum(r[k] or 0. for r in rows for k in ('cpu', 'gpu', 'ram'))
+    all_in_all = busy([*worked, *map(_span, rows)])
+    unread = {k: all_in_all - busy(_span(r) for r in rows if r[k] is not None) for k in ('cpu', 'gpu', 'ram')}
     how = tuple(dict.fromkeys(r['how'] for r in rows if None not in (r['cpu'], r['gpu'], r['ram']))) or tuple(dict.fromkeys(r['how'] for r in rows))
-    return Amount(kwh, lacks=tuple(f'energy of the {k}' for k, s in unread.items() if s > .05*seconds)), how
+    return Amount(kwh, lacks=tuple(f'energy of the {k}' for k, s in unread.items() if s > .05*all_in_all)), how
 
-# %% ../nbs/13_ledger.ipynb #806bbec9
-def _entry(stage:str, model:str, calls:Sequence[dict], lost:Sequence[dict], energy:Sequence[dict], here:bool, grid:Grid, price:Price|None, electricity:float|None) -> Entry:
+# %% ../nbs/13_ledger.ipynb #276df649
+def _entry(stage:str, model:str, calls:Sequence[dict], lost:Sequence[dict], energy:Sequence[dict], here:bool, grid:Grid, far:float, price:Price|None, electricity:float|None) -> Entry:
     "One row of the ledger"
     r = [c['reply'] for c in calls]
     prompt, cached, completion = (_tokens([x.get(k) for x in r], 'tokens that the engine did not tell') for k in ('prompt_tokens', 'cached_tokens', 'completion_tokens'))
     cached = Amount(cached.low)   # not told is as not cached
     wasted = [sum(f.get(k) or 0 for f in lost) for k in ('prompt_tokens', 'completion_tokens')]
-    prompt, completion = prompt + Amount(wasted[0]), completion + Amount(wasted[1])
-    seconds = busy([(c['at'] - c['reply']['seconds'], c['at']) for c in calls] + [(e['at'] - e['seconds'], e['at']) for e in energy])
-    measured, how = _measured(energy, here)
-    guess = None if here or not calls else elsewhere(model, [(x.get('completion_tokens'), x.get('seconds')) for x in r])
-    kg = Amount(grid.kg(measured.low), lacks=measured.lacks) + (Amount(*guess.kg(grid.intensity)) if guess else Amount())
+    silent = sum('no answer in' in f['reason'] and f.get('completion_tokens') is None for f in lost)
+    prompt, completion = prompt + Amount(wasted[0]), completion + Amount(wasted[1], lacks=(f'tokens of tries that timed out',) if silent else ())
+    worked = [(c['at'] - c['reply']['seconds'], c['at']) for c in calls]
+    seconds = busy([*worked, *map(_span, energy)])
+    measured, how = _measured(energy, worked if here else (), here)
+    guess = None if here or not calls else elsewhere(model, [(x.get('completion_tokens'), x.get('seconds')) for x in r] + [(f['completion_tokens'], f['seconds']) for f in lost if f.get('completion_tokens')])
+    kg = Amount(grid.kg(measured.low), lacks=measured.lacks) + (Amount(*guess.kg(far)) if guess else Amount())
     paid = cost(price, prompt.low, cached.low, completion.low) if price or not here else None if electricity is None else 0.
     power = measured.low*grid.pue*electricity if electricity is not None else 0.
     money = Amount(lacks=(f'the price of {model or "electricity"}' if not here else 'the price of electricity',)) if paid is None else Amount(paid + power, lacks=prompt.lacks + measured.lacks*(electricity is not None))
     return Entry(stage, model, len(calls), len(lost), prompt, cached, completion, seconds, measured, guess, kg, money, how + ((guess.how,) if guess else ()))
 
-# %% ../nbs/13_ledger.ipynb #fe44fedb
+# %% ../nbs/13_ledger.ipynb #e00d406c
 class Ledger:
     "What a run took: an entry a stage and model"
     def __init__(self,
@@ -136,7 +141,8 @@ class Ledger:
         accepted:int=0, # instances that were kept; 0 where there are none yet
         grid:Grid=Grid(), # of the emissions
         currency:str='', # of the prices
-    ): self.entries, self.accepted, self.grid, self.currency = list(entries), accepted, grid, currency
+        far:float=KG_A_KWH, # kgCO2e/kWh of models elsewhere
+    ): self.entries, self.accepted, self.grid, self.currency, self.far = list(entries), accepted, grid, currency, far
 
     def __getitem__(self, stage:str) -> list[Entry]: return [e for e in self.entries if e.stage == stage]
 
@@ -144,14 +150,14 @@ class Ledger:
         which:Callable[[Entry], bool],
     ) -> 'Ledger':
         "A part of it"
-        return Ledger([e for e in self.entries if which(e)], self.accepted, self.grid, self.currency)
+        return Ledger([e for e in self.entries if which(e)], self.accepted, self.grid, self.currency, self.far)
 
     @property
     def data(self) -> 'Ledger':
         "The stages that make the dataset: all but training and evaluation"
         return self.only(lambda e: e.stage.split('/')[0] not in ('train', 'evaluate'))
 
-# %% ../nbs/13_ledger.ipynb #e22ad23f
+# %% ../nbs/13_ledger.ipynb #48fac267
 @patch
 def sum(self:Ledger,
     what:str, # a field of `Entry` that is an `Amount`: 'prompt', 'cached', 'completion', 'measured', 'kg', 'money'
@@ -172,35 +178,39 @@ def per(self:Ledger,
     if not self.accepted: return None
     return dict(tokens=self.data.tokens*(n/self.accepted), kg=self.data.sum('kg')*(n/self.accepted))
 
-# %% ../nbs/13_ledger.ipynb #03a9c056
+# %% ../nbs/13_ledger.ipynb #b60757b0
 def make_ledger(
     journals:Iterable[Journal], # of one run
     accepted:int=0,     # instances that were kept
     grid:Grid=Grid(),   # the electricity; the default is the paper's
     prices:dict[str, Price]|None=None, # of models by name
-    here:Callable[[str, str], bool]=lambda model, weights: is_here(weights), # did this model run on this machine?
+    here:Callable[[str, str], bool]=lambda stage, weights: is_here(weights), # did the model of this stage run on this machine?
+    far:float=KG_A_KWH, # kgCO2e/kWh of models elsewhere; the default is the paper's
     electricity:float|None=None, # price of a kWh here; None where it is not known
     currency:str='',    # of all prices
 ) -> Ledger:
     "What journals tell of a run"
-    calls, lost, energy, first, owner = defaultdict(list), defaultdict(list), defaultdict(list), {}, {}
+    calls, lost, energy, first, owner, called = defaultdict(list), defaultdict(list), defaultdict(list), {}, {}, {}
     for j in journals:
         for c in j.rows():
             calls[at := (c['stage'], c['request'].get('model', ''))].append(c)
             first[c['stage']] = min(first.get(c['stage'], math.inf), c['at'] - c['reply']['seconds']); owner.setdefault(c['stage'], at)
         for e in j.energy(): energy[e['stage'], e['model']].append(e); first[e['stage']] = min(first.get(e['stage'], math.inf), e['at'] - e['seconds'])
         for f in j.failures(): lost[owner.get(f['stage'], (f['stage'], ''))].append(f); first.setdefault(f['stage'], f['at'])
+    for stage, at in owner.items():   # the meter may know the model by another name
+        if sum(k[0] == stage for k in calls) == 1:
+            for k in [k for k in energy if k[0] == stage and k != at]: energy[at] += energy.pop(k); called[at] = at[1] or k[1]
     keys = sorted(calls.keys() | energy.keys() | lost.keys(), key=lambda k: (first[k[0]], k))
-    def ran_here(k): return not calls[k] or here(k[1], calls[k][0]['weights'])
-    return Ledger([_entry(*k, calls[k], lost[k], energy[k], ran_here(k), grid, (prices or {}).get(k[1]), electricity) for k in keys], accepted, grid, currency)
+    def ran_here(k): return not calls[k] or here(k[0], calls[k][0]['weights'])
+    return Ledger([_entry(k[0], called.get(k, k[1]), calls[k], lost[k], energy[k], ran_here(k), grid, far, (prices or {}).get(k[1]), electricity) for k in keys], accepted, grid, currency, far)
 
-# %% ../nbs/13_ledger.ipynb #e70575e3
+# %% ../nbs/13_ledger.ipynb #bd8f3d89
 @patch
 def to_dict(self:Ledger) -> dict: # plain values for JSON
     "All entries, and the headline"
     return dict(accepted=self.accepted, currency=self.currency, grid=asdict(self.grid), per_1000_accepted={k: asdict(v) for k, v in (self.per() or {}).items()}, entries=[asdict(e) for e in self.entries])
 
-# %% ../nbs/13_ledger.ipynb #ad672f6f
+# %% ../nbs/13_ledger.ipynb #0b9f1b17
 def _row(name:str, model:str, e, seconds:str='') -> str:
     "Cells of a table"
     guess = '' if not getattr(e, 'estimated', None) else Amount(e.estimated.low, e.estimated.high).text('.3g')
@@ -213,7 +223,7 @@ def _together(entries:Sequence[Entry]) -> Entry:
     add = lambda k: total(getattr(e, k) for e in entries)
     return Entry('', '', sum(e.requests for e in entries), sum(e.failed for e in entries), add('prompt'), add('cached'), add('completion'), math.fsum(e.seconds for e in entries), add('measured'), sum(guesses[1:], guesses[0]) if guesses else None, add('kg'), add('money'))
 
-# %% ../nbs/13_ledger.ipynb #5503fd6b
+# %% ../nbs/13_ledger.ipynb #25de5c83
 @patch
 def _repr_markdown_(self:Ledger) -> str:
     "A row a stage, totals, the headline, and how the energy is known"
@@ -235,5 +245,6 @@ def _notes(self:Ledger) -> list[str]:
     out = [self.headline()] if self.accepted else []
     out += [f'measured: {h}' for h in dict.fromkeys(h for e in self.entries for h in e.how[:len(e.how) - bool(e.estimated)])]
     out += [f'estimated: {h}' for h in dict.fromkeys(e.estimated.how for e in self.entries if e.estimated)]
-    out.append('kgCO2e: ' + self.grid._repr_markdown_() + ('; measured and estimated energy together' if any(e.estimated for e in self.entries) and any(e.measured.high for e in self.entries) else ''))
+    far = any(e.estimated for e in self.entries)
+    out.append('kgCO2e: ' + self.grid._repr_markdown_() + (f'; elsewhere {self.far:.4g} kgCO2e/kWh' if far else '') + ('; measured and estimated energy together' if far and any(e.measured.high for e in self.entries) else ''))
     return out + ([f'not known, and not in the sums: {", ".join(lacks)}'] if lacks else [])

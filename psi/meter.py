@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Measured', 'measured', 'Meter']
 
-# %% ../nbs/02_meter.ipynb #6de463b7
+# %% ../nbs/02_meter.ipynb #60ee57f4
 import logging, math, os, platform, queue, re, sys, tempfile, threading, time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ from fastcore.basics import patch
 from .core import ConfigError, PsiError
 from .journal import Journal
 
-# %% ../nbs/02_meter.ipynb #42df1654
+# %% ../nbs/02_meter.ipynb #9a8042b0
 _ALONE = dict(output_methods=[], output_handlers=[], emissions_endpoint=False, api_endpoint='', api_key='', api_call_interval=-1, electricitymaps_api_token='', prometheus_url='',
     logging_logger=None, log_level='warning', logger_preamble='', on_csv_write='append', output_file='', allow_multiple_runs=True, measure_power_secs=3600., metadata=None,
     project_name='', experiment_id='', experiment_name='', country_iso_code=None, country_2letter_iso_code=None, region=None, cloud_provider=None, cloud_region=None,
     force_carbon_intensity_g_co2e_kwh=0., force_ram_power=None, force_mode_cpu_load=False, gpu_ids=None, pue=1., wue=0., rapl_include_dram=False, rapl_prefer_psys=False)
 
-# %% ../nbs/02_meter.ipynb #54d41baf
+# %% ../nbs/02_meter.ipynb #7c34ab97
 def _name_the_chip():
     "Tell codecarbon the name of the processor, the one that it would find itself; it keeps it"
     try: name = re.search(r'^model name\s*:\s*(\S.*)$', Path('/proc/cpuinfo').read_text(), re.M)
@@ -34,7 +34,7 @@ def _name_the_chip():
     try: detect_cpu_model()
     finally: cpuinfo.get_cpu_info = real
 
-# %% ../nbs/02_meter.ipynb #e3fb4afe
+# %% ../nbs/02_meter.ipynb #96883da0
 class _Hush(logging.Filter):
     "Takes in what codecarbon says; the last error is kept"
     reason = ''
@@ -56,7 +56,7 @@ def _hardware(tracking:str, tdp:float|None=None) -> tuple[list, dict]:
     except Exception as e: raise RuntimeError(_hush.reason or f'{type(e).__name__}: {e}') from None
     return tracker._hardware, known
 
-# %% ../nbs/02_meter.ipynb #364ff64c
+# %% ../nbs/02_meter.ipynb #d932d22a
 _COUNTERS = {'intel_rapl': 'RAPL', 'windows_emi': 'Windows EMI', 'intel_power_gadget': 'Power Gadget'}
 
 def _cpu_how(hw, tracking:str, tdp:float|None, known:dict) -> str:
@@ -69,7 +69,7 @@ def _cpu_how(hw, tracking:str, tdp:float|None, known:dict) -> str:
     guesses = DEFAULT_POWER_PER_CORE*(known.get('cpu_count') or 0)*(known.get('cpu_physical_count') or 1), POWER_CONSTANT   # what codecarbon takes where it knows nothing
     return f"CPU {'load x' if mode == 'cpu_load' else 'at half of'} TDP {hw._tdp:g} W{' (a guess)' if tdp is None and hw._tdp in guesses else ''}"
 
-# %% ../nbs/02_meter.ipynb #a20fba1c
+# %% ../nbs/02_meter.ipynb #03116b00
 def _gpu_how(hw, tracking:str) -> str:
     "How the graphics cards are read"
     if (devices := getattr(hw, 'devices', None)) is None: return f'GPU by {type(hw).__name__}'
@@ -82,20 +82,20 @@ def _ram_how(hw, tracking:str) -> str:
     if type(hw).__name__ != 'RAM': return f'RAM by {type(hw).__name__}'
     return 'RAM by size of this process' if tracking == 'process' else f'RAM by size, {hw.total_power().W:g} W'
 
-# %% ../nbs/02_meter.ipynb #a04863ee
+# %% ../nbs/02_meter.ipynb #b6410ca3
 def _no_gpu() -> tuple[float|None, str]:
     "What is known of the graphics card where codecarbon found none: kWh, and the words for it"
     there = 'the driver is there, nvidia-smi or rocm-smi is not' if any(Path(p).exists() for p in ('/dev/nvidia0', '/dev/kfd')) else 'on this chip only root may read it' if (platform.system(), platform.machine()) == ('Darwin', 'arm64') else ''
     return (None, f'GPU not read ({there})') if there else (0., 'no GPU')
 
-# %% ../nbs/02_meter.ipynb #3f266208
+# %% ../nbs/02_meter.ipynb #a18ef841
 def _blind(hw) -> bool:
     "Whether codecarbon has put a zero where it could not read"
     files = getattr(getattr(hw, '_intel_interface', None), '_rapl_files', ())
     cards = [d for d in getattr(getattr(hw, 'devices', None), 'devices', ()) if d.gpu_index in (hw.gpu_ids or ())]
     return any(getattr(f, 'sample_skipped', False) for f in files) or any(getattr(d, '_use_power_fallback', False) and getattr(d, '_warned_power_failure', False) for d in cards)
 
-# %% ../nbs/02_meter.ipynb #6576e1dc
+# %% ../nbs/02_meter.ipynb #ef4c72c5
 @dataclass
 class _Part:
     "A part of the machine that is read, or is known not to be"
@@ -122,7 +122,7 @@ class _Part:
 
     def words(self) -> str: return f'{self.name.upper()}: {self.lost}' if self.lost else self.how
 
-# %% ../nbs/02_meter.ipynb #6b11e511
+# %% ../nbs/02_meter.ipynb #559862b1
 def _gpu(hw:list, tracking:str) -> _Part:
     "The graphics cards, or that there are none"
     if not hw:
@@ -144,7 +144,7 @@ def _parts(tracking:str, tdp:float|None=None) -> list[_Part]:
             _gpu(of('gpu'), tracking),
             _Part('ram', _ram_how(ram[0], tracking), ram[0]) if ram else _Part('ram', 'RAM not read')]
 
-# %% ../nbs/02_meter.ipynb #d1996e94
+# %% ../nbs/02_meter.ipynb #79502879
 class Measured(NamedTuple):
     "The energy of some intervals"
     kwh:float|None=None # the sum of what was read, without PUE; None where nothing was
@@ -161,7 +161,7 @@ def measured(
     return Measured(math.fsum(known) if known else None, math.fsum(r['seconds'] for r in rows),
                     math.fsum(r['seconds'] for r in rows if None in (r['cpu'], r['gpu'], r['ram'])), tuple(dict.fromkeys(r['how'] for r in rows)))
 
-# %% ../nbs/02_meter.ipynb #2f08291d
+# %% ../nbs/02_meter.ipynb #2bd2cfce
 @dataclass
 class _Interval:
     "What runs, and what it has used so far"
@@ -177,7 +177,7 @@ class _Interval:
         self.used = {p: v if v is None or not self.used else self.used[p] + v for p, v in used.items()}
         self.end = end
 
-# %% ../nbs/02_meter.ipynb #c04accb2
+# %% ../nbs/02_meter.ipynb #cb908b81
 class Meter:
     "Measures this machine while it works: `with Meter(journal) as m: with m.stage('expand'): ...`"
     def __init__(self,
@@ -205,7 +205,7 @@ class Meter:
         "A meter that measures nothing and costs nothing"
         return cls(None)
 
-# %% ../nbs/02_meter.ipynb #4e6b36d9
+# %% ../nbs/02_meter.ipynb #865366fc
 @patch
 def _advance(self:Meter, now:float):
     "Read every part; what was used goes into the open interval"
@@ -226,7 +226,7 @@ def _tell(self:Meter, what:str, line:str):
     "Say something once"
     if what not in self._told: self._told.add(what); self._said(f'energy: {line}')
 
-# %% ../nbs/02_meter.ipynb #ce5ab877
+# %% ../nbs/02_meter.ipynb #58020d9e
 @patch
 def _cut(self:Meter):
     "Write the open interval, and open the next where it ended"
@@ -244,7 +244,7 @@ def _change(self:Meter, at:float, what:tuple[str, str]|None):
     if what is None or self._open.end - self._open.begin >= .01: self._cut()
     if what: self._open.stage, self._open.model = what
 
-# %% ../nbs/02_meter.ipynb #9669a285
+# %% ../nbs/02_meter.ipynb #c252c839
 @patch
 def _find(self:Meter) -> list[_Part]:
     "The parts to read; none where codecarbon does not work, and then why"
@@ -262,7 +262,7 @@ def _job(self:Meter, at:float, what:tuple[str, str]|None, done:threading.Event) 
     finally: done.set()
     return what is None
 
-# %% ../nbs/02_meter.ipynb #13e3c3bd
+# %% ../nbs/02_meter.ipynb #76887acc
 @patch
 def _loop(self:Meter, jobs:queue.SimpleQueue):
     "The thread, from the search for parts to the last interval"
@@ -283,7 +283,7 @@ def _loop(self:Meter, jobs:queue.SimpleQueue):
             step = min(self.every, max(least, 200*(cost - before)))
         else: over = self._job(time.perf_counter(), *job)
 
-# %% ../nbs/02_meter.ipynb #0535b83e
+# %% ../nbs/02_meter.ipynb #f5daf097
 @patch
 def _run(self:Meter, jobs:queue.SimpleQueue):
     "What the thread does"
@@ -293,7 +293,7 @@ def _run(self:Meter, jobs:queue.SimpleQueue):
         self._ready.set(); self._tell('meter', f'{self._how}; the work goes on')
         while not (self._ending and jobs.empty()) and not self._job(*jobs.get()): pass
 
-# %% ../nbs/02_meter.ipynb #4f9597f1
+# %% ../nbs/02_meter.ipynb #2715d7b9
 _MARK, _one, _running = 'PSI_METER', threading.Lock(), []   # the environment's variable; the meter of this process
 
 def _alive(pid:int) -> bool:
@@ -310,7 +310,7 @@ def _elsewhere(tracking:str) -> str:
     if host == platform.node() and pid.isdigit() and int(pid) != os.getpid() and _alive(int(pid)): return f'process {pid}'
     return 'local rank 0' if tracking == 'machine' and os.environ.get('LOCAL_RANK', '0') != '0' else ''
 
-# %% ../nbs/02_meter.ipynb #8f0176c6
+# %% ../nbs/02_meter.ipynb #ad1a60e5
 @patch
 def __enter__(self:Meter) -> Meter:
     if self.journal is None: return self
@@ -341,7 +341,7 @@ def __exit__(self:Meter, *_):
         self._thread, self._ended = None, time.perf_counter()
         with _one: _running.clear(); os.environ.pop(_MARK, None)
 
-# %% ../nbs/02_meter.ipynb #6d004dac
+# %% ../nbs/02_meter.ipynb #7ede414d
 @patch
 def _mine(self:Meter) -> bool:
     "Whether this meter measures, in this process: after a fork the thread is in the parent alone"
@@ -368,7 +368,7 @@ def stage(self:Meter, stage:str, model:str='') -> Iterator[Meter]: # as for `now
     try: yield self
     finally: self.now(*before)
 
-# %% ../nbs/02_meter.ipynb #cee4d010
+# %% ../nbs/02_meter.ipynb #8813abab
 @patch(as_prop=True)
 def kwh(self:Meter) -> float|None:
     "What the journal holds and was read since, about a second old; None where nothing was ever read. Cheap enough for a progress line"
@@ -388,6 +388,11 @@ def share(self:Meter) -> float|None:
     seconds = (self._ended or max(self._open.begin, self._open.end) if self._ready.is_set() else time.perf_counter()) - self._began
     return min(1., self._covered/seconds) if seconds else 0.
 
+@patch(as_prop=True)
+def waits(self:Meter) -> bool:
+    "Is it on, and has not read yet?"
+    return self._outer.waits if self._outer else self._mine() and not self._ready.is_set()
+
 @patch
 def ready(self:Meter,
     timeout:float|None=None, # seconds to wait; None for as long as it takes
@@ -395,13 +400,13 @@ def ready(self:Meter,
     "Wait until the first reading; a run has no need of it, an example has"
     return self._outer.ready(timeout) if self._outer else self._mine() and self._ready.wait(timeout)
 
-# %% ../nbs/02_meter.ipynb #aea4370d
+# %% ../nbs/02_meter.ipynb #a7ddf675
 def _wh(rows:list[dict], part:str) -> str:
     "What a part used, in Wh, and `?` where some of it was not read"
     known = [r[part] for r in rows if r[part] is not None]
     return (f'{1000*math.fsum(known):.3g}' if known else '') + ('' if len(known) == len(rows) else ' + ?' if known else '?')
 
-# %% ../nbs/02_meter.ipynb #e3b79c36
+# %% ../nbs/02_meter.ipynb #02a87148
 @patch
 def _repr_markdown_(self:Meter) -> str:
     "A row a stage and model, and how it was read"

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['subsets', 'reflect', 'principles_table']
 
-# %% ../nbs/06_reflect.ipynb #a30b18c0
+# %% ../nbs/06_reflect.ipynb #e21e9a21
 from collections.abc import Sequence
 from .boundary import demand_cleared
 from .core import Instance, Principle, Dropped, Origin, ConfigError, EngineError, generator
 from .journal import Request
-from .lm import LM, progress
+from .lm import LM, Gauge, progress
 from .prompts import reflect_prompt, parse_principles
 
-# %% ../nbs/06_reflect.ipynb #c0928483
+# %% ../nbs/06_reflect.ipynb #66d7d7bd
 def subsets(
     instances:Sequence[Instance], # D_initial
     T:int=10,    # number of subsets
@@ -27,7 +27,7 @@ def subsets(
     drawn = generator(seed, 'subsets', 0).sample(list(instances), T * size)
     return [drawn[i*size:(i+1)*size] for i in range(T)]
 
-# %% ../nbs/06_reflect.ipynb #b83cbddd
+# %% ../nbs/06_reflect.ipynb #a1f2f31a
 def _principles(r:Request, reply, d:Sequence[Instance]) -> list[Principle|Dropped]:
     "The low-level principles of one reply"
     parents = tuple(x.id for x in d)
@@ -35,7 +35,7 @@ def _principles(r:Request, reply, d:Sequence[Instance]) -> list[Principle|Droppe
     if not texts: return [Dropped('request failed' if reply.error else 'no principle', reply.error, text=reply.text, origin=Origin(r.stage, r.index, 0, parents))]
     return [Principle(t, Origin(r.stage, r.index, j, parents)) for j, t in enumerate(texts)]
 
-# %% ../nbs/06_reflect.ipynb #e1b3d2f1
+# %% ../nbs/06_reflect.ipynb #7b636864
 def reflect(
     lm:LM, # M_L
     instances:Sequence[Instance], # D_initial
@@ -47,16 +47,16 @@ def reflect(
     demand_cleared(lm, instances, 'reflect')
     parts = subsets(instances, T, size, seed)
     requests = [Request(reflect_prompt(d, lm.mode), 'reflect', i, generator(seed, 'reflect', i).randrange(2**31)) for i, d in enumerate(parts)]
-    found, kg = [], lm.kg()
+    found, gauge = [], Gauge(lm, T)
     with progress(T, 'reflect') as bar:
-        for r, reply in lm.stream(requests): found += _principles(r, reply, parts[r.index]); bar.set_postfix_str(lm.pulse((r.index + 1)/T, kg), refresh=False); bar.update()
+        for r, reply in lm.stream(requests): found += _principles(r, reply, parts[r.index]); bar.set_postfix_str(gauge.text(r.index + 1), refresh=False); bar.update()
     known = {p.text: p for p in reversed(found) if isinstance(p, Principle)}   # the same sentence twice is one principle, the first
     principles = [p for p in found if isinstance(p, Principle) and known[p.text] is p]
     dropped = [p for p in found if isinstance(p, Dropped)]
     if not principles: raise EngineError(f'reflect: {lm.model} gave no principle in {T} replies (' + (f'{dropped[0].detail})' if dropped[0].detail else f'the first began {dropped[0].text[:60]!r}); use a larger model as M_L'))
     return principles, dropped
 
-# %% ../nbs/06_reflect.ipynb #5ace9378
+# %% ../nbs/06_reflect.ipynb #97d634c4
 def principles_table(
     principles:Sequence[Principle], # any level
     most:int=20, # rows at the most

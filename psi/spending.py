@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['Spending', 'make_budget']
 
-# %% ../nbs/13_spending.ipynb #fec1dbc4
+# %% ../nbs/13_spending.ipynb #04d86b11
 import time
 from collections.abc import Sequence
 from fastcore.basics import patch
 from .budget import Budget, most_tokens
-from .carbon import Grid, elsewhere
+from .carbon import KG_A_KWH, Grid, elsewhere
 from .ledger import Ledger, Price, cost
 from .lm import LM
 from .meter import Meter
 
-# %% ../nbs/13_spending.ipynb #7f125093
+# %% ../nbs/13_spending.ipynb #ad93708b
 class Spending:
     "What a run has used so far"
     def __init__(self,
@@ -25,34 +25,49 @@ class Spending:
         meter:Meter,     # of this machine
         prices:dict[str, Price]|None=None, # of models by name
         electricity:float=0., # price of a kWh here; 0 where it is not known
-    ): self.had, self.here, self.there, self.meter, self.prices, self.electricity, self.start, self.kwh0 = had.data, list(here), list(there), meter, prices or {}, electricity, time.monotonic(), had.sum('measured').high
+        far:float=KG_A_KWH, # kgCO2e/kWh of models elsewhere; the default is the paper's
+    ): self.far, self.had, self.here, self.there, self.meter, self.prices, self.electricity, self.start, self.kwh0 = had.data, list(here), list(there), meter, prices or {}, electricity, time.monotonic(), had.sum('measured').high
 
     @property
     def grid(self) -> Grid: return self.had.grid
 
-# %% ../nbs/13_spending.ipynb #4e6ca344
+# %% ../nbs/13_spending.ipynb #4f54b30a
 def _guessed(lm:LM, tokens:float, times:float=1) -> float:
     "kWh of requests to a model elsewhere, at the most"
     return elsewhere(lm.model, [(tokens, None)]).high*times
 
+def _far_kwh(s:Spending) -> float:
+    "kWh elsewhere since the beginning, at the most"
+    return sum(_guessed(m, (m.tally.completion_tokens + m.tally.lost_completion)/m.tally.answered, m.tally.answered) for m in s.there if m.tally.answered)
+
 def _new_kwh(s:Spending) -> float: return max(0., (s.meter.kwh or 0.) - s.kwh0)
 
-# %% ../nbs/13_spending.ipynb #e4aed245
+# %% ../nbs/13_spending.ipynb #6fb64d1d
 @patch
-def kg(self:Spending) -> float: # kgCO2e
+def begin(self:Spending):
+    "The meter runs from here on"
+    self.kwh0 = self.meter.kwh or 0.
+
+@patch
+def kg(self:Spending) -> float|None: # kgCO2e; None where a model runs here and nothing measures it
     "Measured here and estimated elsewhere, together"
-    far = sum(_guessed(m, m.tally.completion_tokens/m.tally.answered, m.tally.answered) for m in self.there if m.tally.answered)
-    return self.had.sum('kg').high + self.grid.kg(_new_kwh(self)) + far*self.grid.intensity
+    if self.here and self.meter.kwh is None and not self.meter.waits: return None
+    return self.had.sum('kg').high + self.grid.kg(_new_kwh(self)) + _far_kwh(self)*self.far
+
+@patch
+def emitted(self:Spending) -> tuple[float|None, str]: # as `kg`; and what to say beside it
+    "For a progress line"
+    return self.kg(), '' if not self.there else ' estimated' if not self.here else ' (partly estimated)'
 
 @patch
 def used(self:Spending) -> dict[str, float]: # tokens, money, kgco2e, seconds
     "What counts against the budget"
     tallies = [(m, m.tally) for m in (*self.here, *self.there)]
-    tokens = self.had.tokens.high + sum(t.prompt_tokens + t.completion_tokens + t.lost_tokens for _, t in tallies)
-    money = self.had.sum('money').high + sum(cost(self.prices.get(m.model), t.prompt_tokens, t.cached_tokens, t.completion_tokens) or 0. for m, t in tallies)
+    tokens = self.had.tokens.high + sum(t.prompt_tokens + t.completion_tokens + t.lost_prompt + t.lost_completion + t.untold for _, t in tallies)
+    money = self.had.sum('money').high + sum(cost(self.prices.get(m.model), t.prompt_tokens + t.lost_prompt, t.cached_tokens, t.completion_tokens + t.lost_completion) or 0. for m, t in tallies)
     return dict(tokens=tokens, money=money + _new_kwh(self)*self.grid.pue*self.electricity, kgco2e=self.kg(), seconds=sum(e.seconds for e in self.had.entries) + time.monotonic() - self.start)
 
-# %% ../nbs/13_spending.ipynb #b941b120
+# %% ../nbs/13_spending.ipynb #3b3efa32
 @patch
 def most(self:Spending,
     lm:LM, body:dict, # the model, and what it is sent
@@ -61,10 +76,10 @@ def most(self:Spending,
     n = most_tokens(body, lm.longer, lm.tally.longest)
     write = min(n, (body.get('max_tokens') or 2*lm.tally.longest or 2000)*(2**(lm.longer + 1) - 1))
     answered = sum(m.tally.answered for m in self.here)
-    kg = _guessed(lm, write)*self.grid.intensity if lm in self.there else self.grid.kg(_new_kwh(self))/answered if answered else 0.
+    kg = _guessed(lm, write)*self.far if lm in self.there else self.grid.kg(_new_kwh(self))/answered if answered else 0.
     return dict(tokens=n, money=cost(self.prices.get(lm.model), n - write, 0, write) or 0., kgco2e=kg)
 
-# %% ../nbs/13_spending.ipynb #3494b307
+# %% ../nbs/13_spending.ipynb #879963d2
 def make_budget(
     limits:dict[str, float], # tokens, money, kgco2e, seconds; 0 or no entry for no limit
     spending:Spending, # of the run

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['cluster_members', 'summarize']
 
-# %% ../nbs/08_summarize.ipynb #a1cf6bf8
+# %% ../nbs/08_summarize.ipynb #8eb4c7d2
 from collections.abc import Sequence
 from .boundary import demand_cleared
 from .cluster import Clustering
 from .core import Principle, Dropped, Origin, DataError, EngineError, generator
 from .journal import Request
-from .lm import LM, progress
+from .lm import LM, Gauge, progress
 from .prompts import summarize_prompt, parse_principle
 
-# %% ../nbs/08_summarize.ipynb #61ba529e
+# %% ../nbs/08_summarize.ipynb #ff49b289
 def cluster_members(
     principles:Sequence[Principle], # P^L
     clustering:Clustering, # of these, in this order
@@ -23,7 +23,7 @@ def cluster_members(
     "The principles of cluster P_j^C"
     return [principles[i] for i in sorted(clustering.members(j), key=lambda i: -clustering.memberships[i, j])]
 
-# %% ../nbs/08_summarize.ipynb #9829bb67
+# %% ../nbs/08_summarize.ipynb #29fc190f
 def summarize(
     lm:LM, # M_L
     principles:Sequence[Principle], # P^L
@@ -36,12 +36,12 @@ def summarize(
         raise DataError(f'{len(principles)} principles against memberships for {len(clustering.memberships)}; cluster these principles')
     groups = [cluster_members(principles, clustering, j) for j in range(len(clustering))]
     requests = [Request(summarize_prompt(g), 'summarize', j, generator(seed, 'summarize', j).randrange(2**31)) for j, g in enumerate(groups)]
-    found, dropped, kg = {}, [], lm.kg()
+    found, dropped, gauge = {}, [], Gauge(lm, len(groups))
     with progress(len(groups), 'summarize') as bar:
         for r, reply in lm.stream(requests):
             text, origin = parse_principle(reply.text, reply.finished), Origin('summarize', r.index, 0, tuple(p.id for p in groups[r.index]))
             if text and text not in found: found[text] = Principle(text, origin)
             else: dropped.append(Dropped('duplicate' if text else 'request failed' if reply.error else 'no principle', reply.error, text=reply.text, origin=origin))
-            bar.set_postfix_str(lm.pulse((r.index + 1)/len(groups), kg), refresh=False); bar.update()
+            bar.set_postfix_str(gauge.text(r.index + 1), refresh=False); bar.update()
     if not found: raise EngineError(f'summarize: {lm.model} gave no principle for any of {len(groups)} clusters' + (f' ({dropped[0].detail})' if dropped[0].detail else '; use a larger model as M_L'))
     return list(found.values()), dropped
