@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Spending', 'make_budget']
 
-# %% ../nbs/13_spending.ipynb #04d86b11
+# %% ../nbs/13_spending.ipynb #25d64775
 import time
 from collections.abc import Sequence
 from fastcore.basics import patch
@@ -15,7 +15,7 @@ from .ledger import Ledger, Price, cost
 from .lm import LM
 from .meter import Meter
 
-# %% ../nbs/13_spending.ipynb #ad93708b
+# %% ../nbs/13_spending.ipynb #67ccfef4
 class Spending:
     "What a run has used so far"
     def __init__(self,
@@ -26,12 +26,12 @@ class Spending:
         prices:dict[str, Price]|None=None, # of models by name
         electricity:float=0., # price of a kWh here; 0 where it is not known
         far:float=KG_A_KWH, # kgCO2e/kWh of models elsewhere; the default is the paper's
-    ): self.far, self.had, self.here, self.there, self.meter, self.prices, self.electricity, self.start, self.kwh0 = had.data, list(here), list(there), meter, prices or {}, electricity, time.monotonic(), had.sum('measured').high
+    ): self.far, self.had, self.here, self.there, self.meter, self.prices, self.electricity, self.start, self.kwh0 = far, had.data, list(here), list(there), meter, prices or {}, electricity, time.monotonic(), had.sum('measured').high
 
     @property
     def grid(self) -> Grid: return self.had.grid
 
-# %% ../nbs/13_spending.ipynb #4f54b30a
+# %% ../nbs/13_spending.ipynb #f75cd207
 def _guessed(lm:LM, tokens:float, times:float=1) -> float:
     "kWh of requests to a model elsewhere, at the most"
     return elsewhere(lm.model, [(tokens, None)]).high*times
@@ -42,7 +42,7 @@ def _far_kwh(s:Spending) -> float:
 
 def _new_kwh(s:Spending) -> float: return max(0., (s.meter.kwh or 0.) - s.kwh0)
 
-# %% ../nbs/13_spending.ipynb #6fb64d1d
+# %% ../nbs/13_spending.ipynb #2b5e61da
 @patch
 def begin(self:Spending):
     "The meter runs from here on"
@@ -67,7 +67,7 @@ def used(self:Spending) -> dict[str, float]: # tokens, money, kgco2e, seconds
     money = self.had.sum('money').high + sum(cost(self.prices.get(m.model), t.prompt_tokens + t.lost_prompt, t.cached_tokens, t.completion_tokens + t.lost_completion) or 0. for m, t in tallies)
     return dict(tokens=tokens, money=money + _new_kwh(self)*self.grid.pue*self.electricity, kgco2e=self.kg(), seconds=sum(e.seconds for e in self.had.entries) + time.monotonic() - self.start)
 
-# %% ../nbs/13_spending.ipynb #3b3efa32
+# %% ../nbs/13_spending.ipynb #23105e69
 @patch
 def most(self:Spending,
     lm:LM, body:dict, # the model, and what it is sent
@@ -79,7 +79,7 @@ def most(self:Spending,
     kg = _guessed(lm, write)*self.far if lm in self.there else self.grid.kg(_new_kwh(self))/answered if answered else 0.
     return dict(tokens=n, money=cost(self.prices.get(lm.model), n - write, 0, write) or 0., kgco2e=kg)
 
-# %% ../nbs/13_spending.ipynb #879963d2
+# %% ../nbs/13_spending.ipynb #f8dfbf1e
 def make_budget(
     limits:dict[str, float], # tokens, money, kgco2e, seconds; 0 or no entry for no limit
     spending:Spending, # of the run

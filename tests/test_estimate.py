@@ -48,7 +48,7 @@ def test_no_more_than_it_may_and_no_trace_in_the_run(tmp_path):
     assert not (tmp_path/'run').exists() and [p.tokens for p in again.parts] == [p.tokens for p in o.parts]   # the second asked nothing
     text = o._repr_markdown_()
     assert 'budget.tokens = 2000: the run would stop after about' in text and '| ? |' in text and 'nine of ten' in text
-    assert Run(folder).audit().clean is True or Run(folder).audit().requests
+    assert Run(folder).audit().clean
 
 
 def test_a_model_that_has_not_so_much_to_say(tmp_path):
@@ -75,3 +75,46 @@ def test_numbers():
     assert rare(0, 1000).low == 0 and rare(0, 1000).high < .004 and rare(10, 1000).low < .01 < rare(10, 1000).high
     assert mean([4.]) == Guess(2, 4, 8) and mean([4., 4., 4.]) == Guess(4, 4, 4)
     for values in ([1, 2, 3, 4, 5], [100, 1, 1, 1, 1]): assert 0 <= mean(values).low <= sum(values)/5 <= mean(values).high
+
+
+def test_the_same_boundary_as_a_run(tmp_path):
+    "What a run holds back, the estimate holds back; and no seed leaves as it is"
+    secret = 'the blue ledger of the harbour master lists nine crates of amber and two of walnut wood'
+    patient = 'the patient of ward seven complained of a humming sound behind the left ear since Tuesday'
+    (tmp_path/'k.txt').write_text(' '.join([secret]*3))
+    def reply(prompt, body):
+        if 'Insights' in prompt or 'high level' in prompt: return writer()(prompt, body)
+        rng = random.Random(body['seed'])
+        return f' Retell number {rng.randrange(999)}.\n4. Input:\n{secret} {patient}\n4. Output:\nx\n' + '\n'.join(f'{i}. Instruction: Describe {rng.choice(WORDS)} {rng.randrange(999)}.\n{i}. Input:\n<noinput>\n{i}. Output:\n{patient if i == 5 else "y"}' for i in range(5, 12))
+    prompts = {}
+    for how in ('estimate', 'run'):
+        with scripted(reply) as url:
+            c = config(url, f'knowledge.source={tmp_path/"k.txt"}', 'knowledge.words=40', 'knowledge.overlap=10', 'M_g.mode=completion', f'name={how}', 'carbon.measure=false', 'expand.n=40', 'reflect.T=4', 'reflect.size=4', 'M_L.concurrency=1', 'M_g.concurrency=1')
+            if how == 'run': folder = run(c, until='reflect', runs=tmp_path, said=lambda line: None).folder
+            else: estimate(c, 3, tmp_path, said=lambda line: None); folder, = (tmp_path/'estimates').iterdir()
+        r = Run(folder)
+        journal = r.journal()
+        prompts[how] = [str(x['request']) for s in ('reflect', 'summarize') for x in journal.rows(s)]
+        journal.close()
+        assert prompts[how] and not any(t in p for p in prompts[how] for t in ('humming sound behind', 'nine crates of amber'))
+        assert not any(x.instruction in p for p in prompts[how] for x in r.seeds if len(x.instruction) > 30)
+
+
+def test_more_at_once_than_were_tried(tmp_path):
+    "Nobody knows whether an engine keeps up with more than the probe had"
+    import threading, time
+    one = threading.Lock()
+    def slow(prompt, body):
+        with one: time.sleep(.02)
+        return writer()(prompt, body)
+    with scripted(slow) as url:
+        c = config(url, 'M_g.concurrency=32', 'M_L.concurrency=32', 'generate.n=400', 'carbon.measure=false', 'generate.threshold=1', 'generate.principles=none')
+        ahead = estimate(c, 5, tmp_path, said=lambda line: None).total('seconds')
+        start = time.monotonic(); run(c, runs=tmp_path, said=lambda line: None); took = time.monotonic() - start
+    assert ahead.low <= took <= 2*ahead.high and abs(ahead.mid - took) < .6*took, (ahead, took)
+
+
+def test_engines_that_do_not_tell_and_replies_that_are_cut(tmp_path):
+    def silent(prompt, body): return (200, dict(choices=[dict(finish_reason='stop', message=dict(content=writer()(prompt, body)))]))
+    with scripted(silent) as url: o = estimate(config(url, 'carbon.measure=false'), 2, tmp_path, said=lambda line: None)
+    assert o.total('tokens') is None and o.total('money') is None and '| ? |' in o._repr_markdown_()
