@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['app', 'init', 'estimate', 'run', 'show', 'carbon', 'audit', 'generate', 'train', 'evaluate', 'fetch', 'serve', 'main']
 
-# %% ../nbs/15_cli.ipynb #c2d084be
+# %% ../nbs/15_cli.ipynb #f9956dbf
 import os, sys
 from typing import Annotated
 import typer
 from .core import PsiError
 
-# %% ../nbs/15_cli.ipynb #6b693841
+# %% ../nbs/15_cli.ipynb #248052ef
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help='Principle-based self-instruct: from a few seeds to an instruction dataset.')
 
-# %% ../nbs/15_cli.ipynb #36254e09
+# %% ../nbs/15_cli.ipynb #7adfd907
 def _show(markdown:str):
     "Print Markdown: drawn in a terminal, as it is in a pipe"
     if not sys.stdout.isatty(): print(markdown); return
@@ -22,7 +22,7 @@ def _show(markdown:str):
     from rich.markdown import Markdown
     Console().print(Markdown(markdown))
 
-# %% ../nbs/15_cli.ipynb #d0de355d
+# %% ../nbs/15_cli.ipynb #19495509
 @app.command()
 def init(
     path:Annotated[str, typer.Argument(help='the file to write')]='psi.toml', # the file to write
@@ -37,7 +37,7 @@ def init(
     write_text(path, text)
     print(f'wrote {path}; next: psi run {path}')
 
-# %% ../nbs/15_cli.ipynb #a002a8ea
+# %% ../nbs/15_cli.ipynb #c07acc32
 @app.command()
 def estimate(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -54,7 +54,7 @@ def estimate(
         raise typer.Exit(130)
     _show(found._repr_markdown_())
 
-# %% ../nbs/15_cli.ipynb #1447f60f
+# %% ../nbs/15_cli.ipynb #e82e5a82
 @app.command()
 def run(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
@@ -74,7 +74,7 @@ def run(
     if r.instances: _show(waterfall_table(r.waterfall()) + '\n\n' + r.ledger().headline())
     print(f'{r.folder}: next: psi show {r.folder}')
 
-# %% ../nbs/15_cli.ipynb #5290217a
+# %% ../nbs/15_cli.ipynb #5503cae0
 @app.command()
 def show(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -97,7 +97,7 @@ def _scores(folder) -> str:
     try: return read_evaluation(folder)._repr_markdown_()
     except DataError as e: return str(e)
 
-# %% ../nbs/15_cli.ipynb #f71a0b9b
+# %% ../nbs/15_cli.ipynb #269b057a
 def _trace(r, id:str) -> str:
     "Both walks from a record, as Markdown"
     def line(x):
@@ -108,7 +108,7 @@ def _trace(r, id:str) -> str:
     pieces = ['**with private knowledge** (' + str(len(seen)) + ')', '\n'.join(f'- `{k}` {place or "(not found any more)"}' for k, place in list(r.places(seen).items())[:20])] if seen else []
     return '\n\n'.join(['**the record**', '\n'.join(map(line, r._all[id])), f'**made from** ({len(up)})', '\n'.join(map(line, up[:60])) or '-', *pieces, f'**used for** ({len(down)})', '\n'.join(map(line, down[:20])) or '-'])
 
-# %% ../nbs/15_cli.ipynb #686d7904
+# %% ../nbs/15_cli.ipynb #0d632c6c
 @app.command()
 def carbon(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -138,7 +138,7 @@ def _among(kg, n:int) -> str:
     rows = ', '.join(f'{x.method} {x.kg:.2f}' for x in table_2())
     return f'\n\nfor {INSTANCES:,} instances: {(kg*(INSTANCES/n)).text(".3g")} kgCO2e; the paper (Table 2): {rows}' if n else ''
 
-# %% ../nbs/15_cli.ipynb #c2b85fdd
+# %% ../nbs/15_cli.ipynb #797e42a1
 @app.command()
 def audit(
     folder:Annotated[str, typer.Argument(help='a run folder')], # runs/NAME
@@ -154,14 +154,14 @@ def audit(
     if data: _show(_surfaced(surfaced, len(r.instances)))
     if surfaced or not found.clean: raise typer.Exit(1)
 
-# %% ../nbs/15_cli.ipynb #67f64623
+# %% ../nbs/15_cli.ipynb #d9ba9303
 def _surfaced(found:list, n:int, most:int=10) -> str:
     "Where private knowledge surfaces in a dataset, as Markdown"
     head = f'**{len(found)} of {n} instances** repeat private knowledge' + (':' if found else '')
     row = lambda s: f'| `{s.id}` | {s.words} | {s.text[:160].replace("|", " ")}{"..." * (len(s.text) > 160)} |'
     return '\n'.join([head, '', '| instance | words in a row | which |', '|---|--:|:--|', *map(row, found[:most])]) if found else head
 
-# %% ../nbs/15_cli.ipynb #d2c73d41
+# %% ../nbs/15_cli.ipynb #06b13289
 @app.command()
 def generate(
     source:Annotated[str, typer.Argument(help='a config file, or the folder of a run')]='psi.toml', # a config file or a run folder
@@ -184,7 +184,7 @@ def generate(
     for chat, file in wanted: _not_ours(r.folder, file)
     for chat, file in wanted: print(f'{write_instances(r.instances, file or r.folder/("chat.jsonl" if chat else "alpaca.json"), chat, bare=True)}: {len(r.instances)} instances')
 
-# %% ../nbs/15_cli.ipynb #b35d39da
+# %% ../nbs/15_cli.ipynb #beea9625
 def _not_ours(folder, file:str):
     "`ConfigError` where a file to be written is there already as a part of the run"
     from pathlib import Path
@@ -200,7 +200,7 @@ def _format(text:str) -> tuple[bool, str]:
     if file and not file.removesuffix('.gz').endswith(ends): raise ConfigError(f'--to {text}: the file should end in {ends}')
     return name == 'chat', file
 
-# %% ../nbs/15_cli.ipynb #49c2cd39
+# %% ../nbs/15_cli.ipynb #c8c9e266
 @app.command()
 def train(
     data:Annotated[str, typer.Argument(help='the folder of a run, or a file of instances')], # D_t
@@ -209,7 +209,7 @@ def train(
     set:Annotated[list[str]|None, typer.Option(help='KEY=VALUE of the recipe, e.g. epochs=1, lora=16, max_length=1024; may be repeated')]=None, # of the recipe
     device:Annotated[str, typer.Option(help="'cpu' or 'cuda'; the default is a GPU where there is one")]='', # 'cpu' or 'cuda'
     keep_checkpoints:Annotated[bool, typer.Option(help='after the end, too')]=False, # after the end, too
-    country:Annotated[str, typer.Option(help="where this machine is, e.g. FRA, for the carbon; the default is the run's, or the paper's 0.24 kgCO2e/kWh")]='', # where this machine is
+    country:Annotated[str, typer.Option(help="where this machine is, e.g. FRA, for the carbon of a model that belongs to no run; the default is the paper's 0.24 kgCO2e/kWh")]='', # where this machine is
 ):
     "Train a model on instances, by Alpaca's recipe, or go on with a training that was cut."
     from pathlib import Path
@@ -223,19 +223,28 @@ def train(
         if first: print('\npsi: stopped; the same command goes on', file=sys.stderr)
         raise typer.Exit(130)
     if not first: return   # of several processes one speaks
+    _count(data)
     _show(done._repr_markdown_())
     print(f'{out}: next: psi evaluate {out if named else data}')
 
-# %% ../nbs/15_cli.ipynb #4f96c99d
+# %% ../nbs/15_cli.ipynb #d54a9e0a
 def _grid(source:str, country:str):
     "The electricity of this machine: as said, or as the run's config has it, or the paper's"
     from pathlib import Path
     from psi.carbon import grid
     from psi.config import read_config
-    path = Path(source)/"psi.toml"
-    if country or not path.exists(): return grid(country)
+    from psi.core import ConfigError
+    path = Path(source)/'psi.toml'
+    if country and path.exists(): raise ConfigError(f'--country {country}: a run has its place in its config; see psi carbon {source} --set carbon.country={country}')
+    if not path.exists(): return grid(country)
     c = read_config(path).carbon
     return grid(c.country, c.region, c.intensity or None, c.pue)
+
+def _count(source:str):
+    "Bring the carbon.json of a run up to date"
+    from pathlib import Path
+    from psi.folder import Run
+    if (Path(source)/'psi.toml').exists(): Run(source).write_ledger()
 
 def _values(sets:list[str]) -> dict:
     "KEY=VALUE pairs as a dict; a value is read as TOML, or taken as text"
@@ -244,7 +253,7 @@ def _values(sets:list[str]) -> dict:
     for s in sets: put_setting(d, s)
     return d
 
-# %% ../nbs/15_cli.ipynb #72f8e5d8
+# %% ../nbs/15_cli.ipynb #8317b244
 @app.command()
 def evaluate(
     model:Annotated[str, typer.Argument(help='the folder of a run with a trained model, a transformers folder, owner/name on the hub, a GGUF file, or a name at an address')]='', # what to measure
@@ -273,14 +282,15 @@ def evaluate(
     in_run = engine == 'transformers' and (Path(model)/'psi.toml').exists()
     if in_run and not (Path(model)/'model').is_dir(): raise ConfigError(f'{model}: this run has no trained model yet; psi train {model} --model BASE')
     try: e = measure(f'{model}/model' if in_run else model, data or None, out or (f'{model}/eval' if in_run else 'eval'), [n for b in benchmarks.split(',') if (n := b.strip())] if benchmarks else tuple(BENCHMARKS), limit, seed,
-        engine, template, samples, max_tokens, dtype, device, (batch, batch) if batch != 0 else None, unsafe=unsafe_run_code)
+        engine, template, samples, max_tokens, dtype, device, (batch, batch) if batch != 0 else None, unsafe=unsafe_run_code, grid=_grid(model, ''))
     except KeyboardInterrupt:
         print('\npsi: stopped; all answers so far are kept; the same command goes on', file=sys.stderr)
         raise typer.Exit(130)
+    if in_run: _count(model)
     _show(e._repr_markdown_())
     if all(s.why for s in e.scores.values()): raise typer.Exit(1)
 
-# %% ../nbs/15_cli.ipynb #3b9b1b47
+# %% ../nbs/15_cli.ipynb #8c603621
 def _check_data(source:str, data:str):
     "Are the benchmarks in the training data?"
     from pathlib import Path
@@ -290,7 +300,7 @@ def _check_data(source:str, data:str):
     folder = Path(source)
     _show(check_data(read_instances(folder/'instances.jsonl' if (folder/'psi.toml').exists() else source), data)._repr_markdown_())
 
-# %% ../nbs/15_cli.ipynb #954c8f7c
+# %% ../nbs/15_cli.ipynb #36819fc5
 @app.command()
 def fetch(
     names:Annotated[list[str]|None, typer.Argument(help='names of models; none lists them')]=None, # names of models; none lists them
@@ -300,7 +310,7 @@ def fetch(
     for name in names or (): print(fetch_weights(name))
     if not names: print('\n'.join(f'{k:30}{w.note}' for k, w in WEIGHTS.items()))
 
-# %% ../nbs/15_cli.ipynb #67f4597c
+# %% ../nbs/15_cli.ipynb #555aa5a6
 @app.command()
 def serve(
     name:Annotated[str, typer.Argument(help='a name that `psi fetch` knows, or a GGUF file')], # which model
@@ -315,7 +325,7 @@ def serve(
         try: engine.wait()
         except KeyboardInterrupt: print('stopped')
 
-# %% ../nbs/15_cli.ipynb #d8ca98eb
+# %% ../nbs/15_cli.ipynb #662d14c6
 def main():
     "The `psi` command"
     try: app()

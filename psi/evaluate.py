@@ -6,7 +6,7 @@
 __all__ = ['Score', 'mean_score', 'read_score', 'evaluate', 'Evaluation', 'read_evaluation', 'Browsed', 'difference',
            'Comparison', 'check_data']
 
-# %% ../nbs/12_evaluate.ipynb #e96288f3
+# %% ../nbs/12_evaluate.ipynb #cc47f93c
 import importlib.metadata, io, json, os, re, statistics, sys, time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from .contamination import contamination
 from .metrics import mean_and_error, pass_at_k, text_scores
 from .sandbox import run_code
 
-# %% ../nbs/12_evaluate.ipynb #079a6a9e
+# %% ../nbs/12_evaluate.ipynb #296f6bb1
 @dataclass(frozen=True)
 class Score:
     "What was measured on one benchmark"
@@ -44,14 +44,14 @@ class Score:
         m = self.metrics.get(BENCHMARKS[self.benchmark].compared)
         return m['value'] if m else None
 
-# %% ../nbs/12_evaluate.ipynb #ef613e42
+# %% ../nbs/12_evaluate.ipynb #8ceb5ee9
 def mean_score(
     values:Sequence[float], # of the questions
 ) -> dict: # 'value', 'stderr'
     "A mean and its standard error"
     return dict(zip(('value', 'stderr'), mean_and_error(values)))
 
-# %% ../nbs/12_evaluate.ipynb #b694bed3
+# %% ../nbs/12_evaluate.ipynb #95cd5ab2
 def _column(rows:dict[str, list[dict]], at:tuple[str, str, str]) -> dict[tuple[str, int], float]:
     "The values of a metric: task and document -> value"
     task, how, key = at
@@ -80,7 +80,7 @@ def _better(metrics:dict[str, dict]) -> dict:
     k = max((k for k in ('pass@1 T=0', 'pass@10 T=0.8') if k in metrics), key=lambda k: metrics[k]['value'])
     return metrics[k] | {'from': k}
 
-# %% ../nbs/12_evaluate.ipynb #af1f7dbf
+# %% ../nbs/12_evaluate.ipynb #829f8f04
 def _sampled(b:Benchmark, built:dict, limit:int|None, seed:int) -> tuple[dict, dict[str, list[int]], int]:
     "The tasks that have something to ask, what each asks, and how many questions the benchmark has"
     sizes = {t: len(task.eval_docs) for t, task in built.items()}
@@ -89,13 +89,13 @@ def _sampled(b:Benchmark, built:dict, limit:int|None, seed:int) -> tuple[dict, d
     samples = drawn if b.name == 'mmlu' else {t: drawn[''] for t in built}
     return {t: built[t] for t in samples}, samples, sum(sizes.values())
 
-# %% ../nbs/12_evaluate.ipynb #463f9b73
+# %% ../nbs/12_evaluate.ipynb #1405bd1e
 def _asked(lm, built:dict, samples:dict[str, list[int]], chat:bool) -> dict[str, list[dict]]:
     "Rows of results by task, as the harness logs them"
     from lm_eval.evaluator import evaluate as run
     return run(lm, dict(tasks=built, groups={}), samples=samples, bootstrap_iters=0, apply_chat_template=chat, fewshot_as_multiturn=chat, confirm_run_unsafe_code=False)['samples']
 
-# %% ../nbs/12_evaluate.ipynb #c6afca55
+# %% ../nbs/12_evaluate.ipynb #a17b3584
 def _apart(texts:Sequence[str]) -> tuple[str, list[str]]:
     "What texts begin with in common, up to a whole word, and how each goes on"
     common = os.path.commonprefix(list(texts))
@@ -112,7 +112,7 @@ def _sample_rows(b:Benchmark, rows:dict[str, list[dict]]) -> list[dict]:
                 loglikelihoods=[] if b.generates else [x[0][0] for x in r['resps']], passed=[bool(x) for x in r['filtered_resps'][0]] if b.name == 'humaneval' else [], result=json.dumps({k: float(r[k]) for k in r['metrics']})))
     return out
 
-# %% ../nbs/12_evaluate.ipynb #20ce512a
+# %% ../nbs/12_evaluate.ipynb #544b8f8b
 def _judge(unsafe:bool, reasons:Counter) -> Callable[[list[str]], list[bool]]:
     "Which programs pass, from the sandbox; why the others did not is counted"
     def judge(programs):
@@ -121,19 +121,19 @@ def _judge(unsafe:bool, reasons:Counter) -> Callable[[list[str]], list[bool]]:
         return [o.passed for o in done]
     return judge
 
-# %% ../nbs/12_evaluate.ipynb #941d3029
+# %% ../nbs/12_evaluate.ipynb #2af1bd59
 def _needs_sandbox(unsafe:bool):
     "`EngineError` where generated code may not run"
     try: run_code(['pass'], unsafe=unsafe)
     except ConfigError as e: raise EngineError(str(e)) from None
 
-# %% ../nbs/12_evaluate.ipynb #b6c79071
+# %% ../nbs/12_evaluate.ipynb #0e14f812
 def _settings(b:Benchmark, documents:Documents|None, limit:int|None, seed:int, template:str, code:dict, model:dict) -> dict:
     "What shapes a score"
     return dict(benchmark=b.name, shots=b.shots, limit=limit, seed=seed, fewshot_seed=FEWSHOT_SEED, template=template, **(code if b.name == 'humaneval' else {}),
         data=documents.files if documents else b.hub, harness=importlib.metadata.version('lm_eval'), model=model)
 
-# %% ../nbs/12_evaluate.ipynb #bcad079a
+# %% ../nbs/12_evaluate.ipynb #33804f29
 def _differs(had:dict, now:dict, at:str='') -> tuple|None:
     "The first setting that is another: its name, what it was, what it is"
     for k in {**now, **had}:
@@ -158,7 +158,7 @@ def _done(file:Path, settings:dict) -> Score|None:
     if found := _differs(had.settings, settings): raise ConfigError(f'{file}: was measured with {found[0]} = {json.dumps(found[1])[:80]}, now it is {json.dumps(found[2])[:80]}; give another folder by --out, or delete the file')
     return had if file.with_suffix('.parquet').exists() else None
 
-# %% ../nbs/12_evaluate.ipynb #90a863db
+# %% ../nbs/12_evaluate.ipynb #017e52e0
 def _write(file:Path, score:Score, rows:list[dict]):
     "A score and its samples; the score last, since it says that both are there"
     import pyarrow as pa, pyarrow.parquet as pq
@@ -166,13 +166,13 @@ def _write(file:Path, score:Score, rows:list[dict]):
     write_text(file.with_suffix('.parquet'), buf.getvalue())
     write_text(file, json.dumps(asdict(score), indent=1, ensure_ascii=False) + '\n')
 
-# %% ../nbs/12_evaluate.ipynb #a5d5210a
+# %% ../nbs/12_evaluate.ipynb #460a7e85
 def _template(template:str, lm, engine:str) -> bool:
     "True: prompts are turns of a chat"
     if template == 'chat' and engine == 'transformers' and not has_chat_template(lm.tokenizer): raise ConfigError("template is 'chat', but the model has no chat template; use 'none'")
     return template == 'chat'
 
-# %% ../nbs/12_evaluate.ipynb #16e012d4
+# %% ../nbs/12_evaluate.ipynb #62bdaba5
 def _check(chosen, limit, template, samples, max_tokens, batch, dtype):
     "`ConfigError` for what can be told before a model is loaded"
     if not chosen: raise ConfigError(f'no benchmark is named; they are {", ".join(BENCHMARKS)}')
@@ -183,7 +183,7 @@ def _check(chosen, limit, template, samples, max_tokens, batch, dtype):
     if batch is not None and (len(batch) != 2 or min(batch) < 1): raise ConfigError(f'batch is {batch}; it is two numbers of 1 or more: questions at once, to rate and to write')
     check_dtype(dtype)
 
-# %% ../nbs/12_evaluate.ipynb #c234a114
+# %% ../nbs/12_evaluate.ipynb #03090459
 class _Evaluator:
     "A model, opened once, and the settings that all benchmarks share"
     def __init__(self, model, engine, template, seed, dtype, device, batch, concurrency, journal, meter, grid):
@@ -203,7 +203,7 @@ class _Evaluator:
         asker.emitted = lambda: None if self.meter.kwh is None else self.grid.kg(self.meter.kwh)
         return asker
 
-# %% ../nbs/12_evaluate.ipynb #275f32ae
+# %% ../nbs/12_evaluate.ipynb #a348a4a6
 def _notes(documents:Documents|None, asker) -> str:
     "What a reader of the score should know"
     def some(n, what): return f'{n} {what}' if n else ''
@@ -228,7 +228,7 @@ def measure(self:_Evaluator, b:Benchmark, documents:Documents|None, limit, code:
     _write(file, score, _sample_rows(b, rows))
     return score
 
-# %% ../nbs/12_evaluate.ipynb #b183958b
+# %% ../nbs/12_evaluate.ipynb #a8b0212b
 def evaluate(
     model:str|os.PathLike, # a transformers folder, a hub name, a GGUF; or the name at an address
     data:str|os.PathLike|None=None, # a folder with the benchmarks' own files; None takes the hub
@@ -261,14 +261,14 @@ def evaluate(
     except OSError as e: raise ConfigError(f'{out}: cannot be written ({e.strerror}); give another folder by --out') from None
     with lock: return _measure_all(chosen, documents, out, model, data, limit, dict(samples=samples, max_tokens=max_tokens), unsafe, said, dict(engine=engine, template=template, seed=seed, dtype=dtype, device=device, batch=batch, concurrency=concurrency, grid=grid), measure)
 
-# %% ../nbs/12_evaluate.ipynb #0acabc29
+# %% ../nbs/12_evaluate.ipynb #9f9120f6
 def _measure_all(chosen, documents, out, model, data, limit, code, unsafe, said, how, measure) -> 'Evaluation':
     "All benchmarks, one after the other, with one model and one journal"
     journal, scores, work = Journal(out/'journal.sqlite'), [], None
     meter = Meter(journal if measure else None, rest=('evaluate', Path(model).name))
     try:
         if how['batch'] is None: how['batch'] = (16, 64) if how['engine'] == 'transformers' and _gpu(how['device']) else (1, 32)
-        work = _Evaluator(model, journal=journal, meter=meter, **how)
+        with meter: work = _Evaluator(model, journal=journal, meter=meter, **how)
         for b in chosen: _done(out/f'{b.name}.json', _settings(b, documents[b.name], limit, work.seed, work.template, code, work.shapes))   # what does not fit is told before anything is asked
         for b in chosen:
             try:
@@ -295,7 +295,7 @@ def _gpu(device:str) -> bool:
     import torch
     return device.startswith('cuda') if device else torch.cuda.is_available()
 
-# %% ../nbs/12_evaluate.ipynb #e4754210
+# %% ../nbs/12_evaluate.ipynb #88ad2d48
 def _percent(m:dict) -> str:
     "A metric in percent, with its error"
     return f"{100*m['value']:.1f}" + (f" ± {100*m['stderr']:.1f}" if m['stderr'] is not None else '')
@@ -306,7 +306,7 @@ def _shown(s:Score) -> str:
     m = s.metrics[BENCHMARKS[s.benchmark].compared]
     return f"{BENCHMARKS[s.benchmark].compared} {_percent(m)}% of {s.n} questions" + (f' (drawn from {s.total})' if s.n < s.total else '')
 
-# %% ../nbs/12_evaluate.ipynb #0b5704ef
+# %% ../nbs/12_evaluate.ipynb #5553f715
 class Evaluation:
     "The scores of one model"
     def __init__(self,
@@ -323,7 +323,7 @@ class Evaluation:
         values = [s.value for s in self.scores.values()]
         return statistics.fmean(values) if len(values) == len(BENCHMARKS) and None not in values else None
 
-# %% ../nbs/12_evaluate.ipynb #15c7120f
+# %% ../nbs/12_evaluate.ipynb #2c7d6543
 def read_evaluation(
     folder:str|os.PathLike, # where `evaluate` wrote
 ) -> Evaluation: # with the benchmarks that were measured
@@ -332,7 +332,7 @@ def read_evaluation(
     if not files: raise DataError(f'{folder}: holds no scores; `psi evaluate` writes them')
     return Evaluation(list(map(read_score, files)), folder)
 
-# %% ../nbs/12_evaluate.ipynb #9a4f697f
+# %% ../nbs/12_evaluate.ipynb #8ec0fc52
 @patch
 def _repr_markdown_(self:Evaluation) -> str:
     "A row a benchmark, in percent"
@@ -345,7 +345,7 @@ def _repr_markdown_(self:Evaluation) -> str:
     head = '| benchmark | shots | compared | % ± standard error | also | questions |\n|:--|--:|:--|--:|:--|:--|\n'
     return head + '\n'.join(rows) + (f'\n\nOverall {100*self.overall:.1f}' if self.overall is not None else '')
 
-# %% ../nbs/12_evaluate.ipynb #2b5e2d0e
+# %% ../nbs/12_evaluate.ipynb #7f1518ae
 @patch
 def samples(self:Evaluation,
     name:str, # of the benchmark
@@ -356,7 +356,7 @@ def samples(self:Evaluation,
     try: return pq.read_table(f).to_pylist()
     except (pa.ArrowException, OSError) as e: raise DataError(f'{f}: cannot be read ({str(e).splitlines()[0][:100]}); delete it and measure again, no answer is lost') from None
 
-# %% ../nbs/12_evaluate.ipynb #5e79283a
+# %% ../nbs/12_evaluate.ipynb #156132ce
 @patch
 def browse(self:Evaluation,
     name:str, # of the benchmark
@@ -379,7 +379,7 @@ def _browsed(r:dict, longest:int=600) -> str:
     answer = '\n'.join(f"- {'**' if ll == likeliest else ''}`{c.strip()[:120]}`{'**' if ll == likeliest else ''} {ll:.2f}" for c, ll in zip(r['choices'], r['loglikelihoods'])) or '\n\n'.join(map(block, r['replies'][:3]))
     return f"**{r['task']} {r['doc']}** ({r['read_as']}): {r['result']}\n\n{block(r['prompt'])}\n\n{answer}\n\ntarget: `{r['target'][-200:]}`"
 
-# %% ../nbs/12_evaluate.ipynb #381bdd65
+# %% ../nbs/12_evaluate.ipynb #4773878e
 def difference(
     a:Score, # of one model
     b:Score, # of another, on the same benchmark
@@ -391,7 +391,7 @@ def difference(
     if not (both := sorted(x.keys() & y.keys())): raise DataError(f'{a.benchmark}: the two models were asked different questions; measure both with the same limit and seed')
     return mean_score([x[k] - y[k] for k in both]) | dict(n=len(both))
 
-# %% ../nbs/12_evaluate.ipynb #f70a471c
+# %% ../nbs/12_evaluate.ipynb #607c26b4
 class Comparison:
     "Several models on the same benchmarks; the first is what the others are compared with"
     def __init__(self,
@@ -414,7 +414,7 @@ def _signed(a:Score, b:Score) -> str:
     except DataError: return ''
     return f"{100*m['value']:+.1f}" + (f" ± {100*m['stderr']:.1f}" if m['stderr'] is not None else '')
 
-# %% ../nbs/12_evaluate.ipynb #de779eb0
+# %% ../nbs/12_evaluate.ipynb #d3628857
 @patch
 def plot(self:Comparison):
     "A bar for each model and benchmark, with its standard error; returns the figure"
@@ -436,7 +436,7 @@ def plot(self:Evaluation):
     "A bar a benchmark, with its standard error; returns the figure"
     return Comparison({self.model: self}).plot()
 
-# %% ../nbs/12_evaluate.ipynb #654c7379
+# %% ../nbs/12_evaluate.ipynb #ec76081f
 def check_data(
     instances:Sequence[Instance], # D_t
     data:str|os.PathLike, # a folder with the benchmarks' own files

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Amount', 'total', 'Price', 'cost', 'Entry', 'busy', 'is_here', 'Ledger', 'make_ledger']
 
-# %% ../nbs/13_ledger.ipynb #561fac13
+# %% ../nbs/13_ledger.ipynb #b738875f
 import math, os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ from .core import ConfigError
 from .carbon import KG_A_KWH, Estimate, Grid, elsewhere
 from .journal import Journal
 
-# %% ../nbs/13_ledger.ipynb #6c8e3650
+# %% ../nbs/13_ledger.ipynb #f5e0d066
 @dataclass(frozen=True)
 class Amount:
     "A number that may be a range, and may lack a part"
@@ -43,7 +43,7 @@ def total(
     xs = list(amounts)
     return Amount(math.fsum(x.low for x in xs), math.fsum(x.high for x in xs), tuple(sorted({w for x in xs for w in x.lacks})))
 
-# %% ../nbs/13_ledger.ipynb #ea89db47
+# %% ../nbs/13_ledger.ipynb #60589453
 @dataclass(frozen=True)
 class Price:
     "Of a million tokens"
@@ -63,7 +63,7 @@ def cost(
     if price is None: return None
     return ((prompt - cached)*price.prompt + cached*(price.prompt if price.cached is None else price.cached) + completion*price.completion)/1e6
 
-# %% ../nbs/13_ledger.ipynb #c66e02de
+# %% ../nbs/13_ledger.ipynb #627615b0
 @dataclass(frozen=True)
 class Entry:
     "What a stage asked of a model, and what that took"
@@ -81,7 +81,7 @@ class Entry:
     money:Amount=Amount()
     how:tuple[str, ...]=() # how energy was measured and estimated
 
-# %% ../nbs/13_ledger.ipynb #dfd7548f
+# %% ../nbs/13_ledger.ipynb #e0b4b8a1
 def busy(
     intervals:Iterable[tuple[float, float]], # start and end, in seconds
 ) -> float: # seconds
@@ -91,7 +91,7 @@ def busy(
         if b > end: parts.append(b - max(a, end)); end = b
     return math.fsum(parts)
 
-# %% ../nbs/13_ledger.ipynb #4a97c3db
+# %% ../nbs/13_ledger.ipynb #49be1982
 def is_here(
     weights:str, # as in the journal
 ) -> bool:
@@ -102,7 +102,7 @@ def _tokens(values:Sequence[int|None], what:str) -> Amount:
     "The sum, and that some did not say"
     return Amount(sum(v or 0 for v in values), lacks=(what,) if None in values else ())
 
-# %% ../nbs/13_ledger.ipynb #d865689d
+# %% ../nbs/13_ledger.ipynb #ae03a73d
 def _span(e:dict) -> tuple[float, float]: return e['at'] - e['seconds'], e['at']   # of a reading
 
 def _measured(rows:Sequence[dict], worked:Sequence[tuple[float, float]], ran_here:bool) -> tuple[Amount, tuple[str, ...]]:
@@ -114,7 +114,7 @@ def _measured(rows:Sequence[dict], worked:Sequence[tuple[float, float]], ran_her
     how = tuple(dict.fromkeys(r['how'] for r in rows if None not in (r['cpu'], r['gpu'], r['ram']))) or tuple(dict.fromkeys(r['how'] for r in rows))
     return Amount(kwh, lacks=tuple(f'energy of the {k}' for k, s in unread.items() if s > .05*all_in_all)), how
 
-# %% ../nbs/13_ledger.ipynb #276df649
+# %% ../nbs/13_ledger.ipynb #aab6d472
 def _entry(stage:str, model:str, calls:Sequence[dict], lost:Sequence[dict], energy:Sequence[dict], here:bool, grid:Grid, far:float, price:Price|None, electricity:float|None) -> Entry:
     "One row of the ledger"
     r = [c['reply'] for c in calls]
@@ -133,7 +133,7 @@ def _entry(stage:str, model:str, calls:Sequence[dict], lost:Sequence[dict], ener
     money = Amount(lacks=(f'the price of {model or "electricity"}' if not here else 'the price of electricity',)) if paid is None else Amount(paid + power, lacks=prompt.lacks + measured.lacks*(electricity is not None))
     return Entry(stage, model, len(calls), len(lost), prompt, cached, completion, seconds, measured, guess, kg, money, how + ((guess.how,) if guess else ()))
 
-# %% ../nbs/13_ledger.ipynb #e00d406c
+# %% ../nbs/13_ledger.ipynb #9317246e
 class Ledger:
     "What a run took: an entry a stage and model"
     def __init__(self,
@@ -157,7 +157,7 @@ class Ledger:
         "The stages that make the dataset: all but training and evaluation"
         return self.only(lambda e: e.stage.split('/')[0] not in ('train', 'evaluate'))
 
-# %% ../nbs/13_ledger.ipynb #48fac267
+# %% ../nbs/13_ledger.ipynb #05b232d3
 @patch
 def sum(self:Ledger,
     what:str, # a field of `Entry` that is an `Amount`: 'prompt', 'cached', 'completion', 'measured', 'kg', 'money'
@@ -178,7 +178,7 @@ def per(self:Ledger,
     if not self.accepted: return None
     return dict(tokens=self.data.tokens*(n/self.accepted), kg=self.data.sum('kg')*(n/self.accepted))
 
-# %% ../nbs/13_ledger.ipynb #b60757b0
+# %% ../nbs/13_ledger.ipynb #75025c39
 def make_ledger(
     journals:Iterable[Journal], # of one run
     accepted:int=0,     # instances that were kept
@@ -204,13 +204,13 @@ def make_ledger(
     def ran_here(k): return not calls[k] or here(k[0], calls[k][0]['weights'])
     return Ledger([_entry(k[0], called.get(k, k[1]), calls[k], lost[k], energy[k], ran_here(k), grid, far, (prices or {}).get(k[1]), electricity) for k in keys], accepted, grid, currency, far)
 
-# %% ../nbs/13_ledger.ipynb #bd8f3d89
+# %% ../nbs/13_ledger.ipynb #f825ad1d
 @patch
 def to_dict(self:Ledger) -> dict: # plain values for JSON
     "All entries, and the headline"
     return dict(accepted=self.accepted, currency=self.currency, grid=asdict(self.grid), per_1000_accepted={k: asdict(v) for k, v in (self.per() or {}).items()}, entries=[asdict(e) for e in self.entries])
 
-# %% ../nbs/13_ledger.ipynb #0b9f1b17
+# %% ../nbs/13_ledger.ipynb #bd2a7dc5
 def _row(name:str, model:str, e, seconds:str='') -> str:
     "Cells of a table"
     guess = '' if not getattr(e, 'estimated', None) else Amount(e.estimated.low, e.estimated.high).text('.3g')
@@ -223,7 +223,7 @@ def _together(entries:Sequence[Entry]) -> Entry:
     add = lambda k: total(getattr(e, k) for e in entries)
     return Entry('', '', sum(e.requests for e in entries), sum(e.failed for e in entries), add('prompt'), add('cached'), add('completion'), math.fsum(e.seconds for e in entries), add('measured'), sum(guesses[1:], guesses[0]) if guesses else None, add('kg'), add('money'))
 
-# %% ../nbs/13_ledger.ipynb #25de5c83
+# %% ../nbs/13_ledger.ipynb #2956c44c
 @patch
 def _repr_markdown_(self:Ledger) -> str:
     "A row a stage, totals, the headline, and how the energy is known"

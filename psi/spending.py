@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Spending', 'make_budget']
 
-# %% ../nbs/13_spending.ipynb #25d64775
+# %% ../nbs/13_spending.ipynb #53657aa1
 import time
 from collections.abc import Sequence
 from fastcore.basics import patch
@@ -15,7 +15,7 @@ from .ledger import Ledger, Price, cost
 from .lm import LM
 from .meter import Meter
 
-# %% ../nbs/13_spending.ipynb #67ccfef4
+# %% ../nbs/13_spending.ipynb #30d7ce64
 class Spending:
     "What a run has used so far"
     def __init__(self,
@@ -31,7 +31,7 @@ class Spending:
     @property
     def grid(self) -> Grid: return self.had.grid
 
-# %% ../nbs/13_spending.ipynb #f75cd207
+# %% ../nbs/13_spending.ipynb #f768dce4
 def _guessed(lm:LM, tokens:float, times:float=1) -> float:
     "kWh of requests to a model elsewhere, at the most"
     return elsewhere(lm.model, [(tokens, None)]).high*times
@@ -42,7 +42,7 @@ def _far_kwh(s:Spending) -> float:
 
 def _new_kwh(s:Spending) -> float: return max(0., (s.meter.kwh or 0.) - s.kwh0)
 
-# %% ../nbs/13_spending.ipynb #2b5e61da
+# %% ../nbs/13_spending.ipynb #0b5b58e9
 @patch
 def begin(self:Spending):
     "The meter runs from here on"
@@ -67,7 +67,7 @@ def used(self:Spending) -> dict[str, float]: # tokens, money, kgco2e, seconds
     money = self.had.sum('money').high + sum(cost(self.prices.get(m.model), t.prompt_tokens + t.lost_prompt, t.cached_tokens, t.completion_tokens + t.lost_completion) or 0. for m, t in tallies)
     return dict(tokens=tokens, money=money + _new_kwh(self)*self.grid.pue*self.electricity, kgco2e=self.kg(), seconds=sum(e.seconds for e in self.had.entries) + time.monotonic() - self.start)
 
-# %% ../nbs/13_spending.ipynb #23105e69
+# %% ../nbs/13_spending.ipynb #0b69e394
 @patch
 def most(self:Spending,
     lm:LM, body:dict, # the model, and what it is sent
@@ -79,7 +79,7 @@ def most(self:Spending,
     kg = _guessed(lm, write)*self.far if lm in self.there else self.grid.kg(_new_kwh(self))/answered if answered else 0.
     return dict(tokens=n, money=cost(self.prices.get(lm.model), n - write, 0, write) or 0., kgco2e=kg)
 
-# %% ../nbs/13_spending.ipynb #f8dfbf1e
+# %% ../nbs/13_spending.ipynb #b912e5c0
 def make_budget(
     limits:dict[str, float], # tokens, money, kgco2e, seconds; 0 or no entry for no limit
     spending:Spending, # of the run
