@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['Run']
 
-# %% ../nbs/14_folder.ipynb #7a750717
+# %% ../nbs/14_folder.ipynb #663aa8e4
 import json, os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
 from fastcore.basics import patch
@@ -62,17 +63,15 @@ def journal(self:Run) -> Journal:
     if not (path := self.folder/'journal.sqlite').exists(): raise DataError(f'{path}: this run has asked no model yet')
     return Journal(path, repair=False)
 
-# %% ../nbs/14_folder.ipynb #3b639fc4
+# %% ../nbs/14_folder.ipynb #71adada8
 @patch
 def ledger(self:Run,
     config:Config|None=None, # with other places and prices; the default is the run's own
 ) -> Ledger:
     "What each stage has asked and taken, training and evaluation among them, from the journals"
     if not (self.folder/'journal.sqlite').exists(): raise DataError(f'{self.folder/"journal.sqlite"}: this run has asked no model yet')
-    journals = [Journal(p, repair=False) for p in (self.folder/'journal.sqlite', self.folder/'model'/'journal.sqlite', self.folder/'eval'/'journal.sqlite') if p.exists()]
-    try: return ledger_of(config or self.config, journals, len(self.instances))
-    finally:
-        for j in journals: j.close()
+    files = [p for p in (self.folder/'journal.sqlite', self.folder/'model'/'journal.sqlite', self.folder/'eval'/'journal.sqlite') if p.exists()]
+    with ExitStack() as open_ones: return ledger_of(config or self.config, [open_ones.enter_context(closing(Journal(p, repair=False))) for p in files], len(self.instances))
 
 # %% ../nbs/14_folder.ipynb #056932bc
 @patch

@@ -300,7 +300,7 @@ def _log(path:Path) -> Iterator[tuple[int, int, bytes]]:
     for at in entries:
         if raw[at + 8:at + 16] == salt: yield int.from_bytes(raw[at:at + 4], 'big'), int.from_bytes(raw[at + 4:at + 8], 'big'), raw[at + 24:at + step]
 
-# %% ../nbs/01_journal.ipynb #e6603261
+# %% ../nbs/01_journal.ipynb #665486d1
 def _damage(db:sqlite3.Connection, path:Path) -> str:
     "What is wrong with a journal; empty where nothing is"
     try:
@@ -311,7 +311,9 @@ def _damage(db:sqlite3.Connection, path:Path) -> str:
         tables = ['calls', *(t for t, in db.execute('SELECT name FROM sqlite_master WHERE name="energy"'))]   # an old journal has no energy
         bad = sum(_crc(row[:-1]) != row[-1] for t in tables for row in db.execute(f'SELECT * FROM {t}'))
         return f'{bad} of its rows have a wrong checksum' if bad else ''
-    except sqlite3.Error as e: return str(e).splitlines()[0]
+    except sqlite3.Error as e:
+        if 'full' in str(e): raise   # that is the disk's trouble, not the file's
+        return str(e).splitlines()[0]
 
 # %% ../nbs/01_journal.ipynb #697f634e
 def _varint(b:bytes, at:int) -> tuple[int, int]:

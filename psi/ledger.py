@@ -114,7 +114,7 @@ def _measured(rows:Sequence[dict], worked:Sequence[tuple[float, float]], ran_her
     how = tuple(dict.fromkeys(r['how'] for r in rows if None not in (r['cpu'], r['gpu'], r['ram']))) or tuple(dict.fromkeys(r['how'] for r in rows))
     return Amount(kwh, lacks=tuple(f'energy of the {k}' for k, s in unread.items() if s > .05*all_in_all)), how
 
-# %% ../nbs/13_ledger.ipynb #aab6d472
+# %% ../nbs/13_ledger.ipynb #3aed896a
 def _entry(stage:str, model:str, calls:Sequence[dict], lost:Sequence[dict], energy:Sequence[dict], here:bool, grid:Grid, far:float, price:Price|None, electricity:float|None) -> Entry:
     "One row of the ledger"
     r = [c['reply'] for c in calls]
@@ -122,7 +122,7 @@ def _entry(stage:str, model:str, calls:Sequence[dict], lost:Sequence[dict], ener
     cached = Amount(cached.low)   # not told is as not cached
     wasted = [sum(f.get(k) or 0 for f in lost) for k in ('prompt_tokens', 'completion_tokens')]
     silent = sum('no answer in' in f['reason'] and f.get('completion_tokens') is None for f in lost)
-    prompt, completion = prompt + Amount(wasted[0]), completion + Amount(wasted[1], lacks=(f'tokens of tries that timed out',) if silent else ())
+    prompt, completion = prompt + Amount(wasted[0]), completion + Amount(wasted[1], lacks=('tokens of tries that timed out',) if silent else ())
     worked = [(c['at'] - c['reply']['seconds'], c['at']) for c in calls]
     seconds = busy([*worked, *map(_span, energy)])
     measured, how = _measured(energy, worked if here else (), here)

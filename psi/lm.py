@@ -342,9 +342,10 @@ async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
     if not lm.budget: return await _asked(lm, r, body, key)
     async with lm.budget.room(lm, body): return await _asked(lm, r, body, key)
 
-# %% ../nbs/02_lm.ipynb #74a7d0b0
+# %% ../nbs/02_lm.ipynb #ed5e1e7e
 def _submit(lm:LM, r:Request, body:dict, key:str, note=None) -> Future:
     "A reply on its way; who asks for the same waits for the same"
+    if lm.budget and not lm._open: lm.budget.check(lm, body)
     lm.open()
     with lm._lock:
         if not (f := lm._flying.get(key)):

@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['STAGES', 'feasible', 'run']
 
-# %% ../nbs/14_pipeline.ipynb #87a40fe5
+# %% ../nbs/14_pipeline.ipynb #bb5f7dd8
 import json, os, platform, sys, time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from fastcore.basics import patch
 from .boundary import keep_home
 from .carbon import KG_A_KWH
 from .cluster import Clustering, cluster, embed
 from .config import Config, read_config, to_toml
-from .core import Dropped, Instance, Principle, ConfigError, DataError, read_records, write_records, write_text
+from .core import ConfigError, DataError, Dropped, Instance, Principle, PsiError, read_records, write_records, write_text
 from .expand import expand, waterfall_table
 from .folder import Run
 from .generate import generate
@@ -73,7 +73,7 @@ def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
 # %% ../nbs/14_pipeline.ipynb #9f902649
 STAGES = 'expand', 'clear', 'reflect', 'cluster', 'summarize', 'generate' # in their order
 
-# %% ../nbs/14_pipeline.ipynb #4b35edfd
+# %% ../nbs/14_pipeline.ipynb #f342fb09
 class _Work:
     "A run at work"
     def __init__(self, folder:Path, config:Config, said:Callable[[str], None]):
@@ -93,8 +93,13 @@ class _Work:
         write_records(folder/'seeds.jsonl', self.seeds)   # so that the folder explains itself when the seeds have moved
         write_text(folder/'.pid', f'process {os.getpid()} on {platform.node()}, since {time.strftime("%H:%M:%S")}')
         self.journal = self.M_L.journal = self.M_g.journal = Journal(folder/'journal.sqlite')
-        c = config.carbon
-        self.meter = Meter(self.journal, tracking=c.tracking, tdp=c.tdp or None, said=said) if c.measure else Meter.off()
+        try: self.count()
+        except BaseException: self.close(); raise
+
+    def count(self):
+        "What is used so far, what may be, and what stood in the folder already"
+        config, c, folder = self.config, self.config.carbon, self.folder
+        self.meter = Meter(self.journal, tracking=c.tracking, tdp=c.tdp or None, said=self.said) if c.measure else Meter.off()
         self.spending = Spending(ledger_of(config, [self.journal]), *here_and_there(config, self.M_L, self.M_g), self.meter, make_prices(config), c.electricity, c.elsewhere or KG_A_KWH)
         self.budget = make_budget(config.budget.model_dump(), self.spending, 'raise it in the config or by --set, and run the same again')
         for m in (self.M_L, self.M_g): m.budget, m.emitted = self.budget, self.spending.emitted
@@ -235,7 +240,7 @@ def feasible(
     if c.generate.principles == 'learn' and (need := c.reflect.T * c.reflect.size) > c.expand.n:
         raise ConfigError(f'reflect.T x reflect.size = {c.reflect.T} x {c.reflect.size} needs {need} instances, expand.n is {c.expand.n}; raise expand.n or lower T or size')
 
-# %% ../nbs/14_pipeline.ipynb #a2da274b
+# %% ../nbs/14_pipeline.ipynb #37bce096
 def run(
     config:Config, # what to do
     until:str='generate', # the last stage to run, one of `STAGES`
@@ -250,5 +255,9 @@ def run(
         work = _Work(folder, config, said)
         try:
             with work.meter: work.spending.begin(); _stages(work, until)
-        finally: work.close(); Run(folder).write_ledger()
+        except BaseException:
+            work.close()
+            with suppress(PsiError, OSError): Run(folder).write_ledger()   # why it stopped is what is told
+            raise
+        work.close(); Run(folder).write_ledger()
     return Run(folder)

@@ -309,13 +309,14 @@ def _hardware(device:str, devices:int) -> dict:
     if not name and os.path.exists('/proc/cpuinfo'): name = next((l.partition(':')[2].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '')
     return dict(device=name or platform.machine(), kind=device, devices=devices, cores=os.cpu_count(), threads=torch.get_num_threads(), system=f'{platform.system()} {platform.machine()}')
 
-# %% ../nbs/11_train.ipynb #4f96ace8
+# %% ../nbs/11_train.ipynb #448ffeb3
 def _check_device(device:str):
     "`ConfigError` where it is not there"
     import torch
     if device not in ('cpu', 'cuda'): raise ConfigError(f"device is {device!r}; it is 'cpu' or 'cuda' (of several GPUs, CUDA_VISIBLE_DEVICES chooses)")
     if device == 'cuda' and not torch.cuda.is_available(): raise ConfigError("device is 'cuda', and torch finds no GPU here; leave it out, or install a torch that fits the GPU")
 
+# %% ../nbs/11_train.ipynb #1dbfe741
 class _Work:
     "A training that is being prepared: data, base model, lessons, options"
     def __init__(self, data, model, out, recipe, said, device, licences):

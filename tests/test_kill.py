@@ -1,8 +1,10 @@
 "Kill it at any moment, as often as you like: the same bytes, and nothing paid twice. PSI_KILLS sets how many runs are tried"
 import hashlib, json, os, random, signal, subprocess, sys, threading, time
+from contextlib import closing
 import pytest
 from psi.journal import Journal
 from psi.lm import scripted
+from psi.pipeline import Run
 from script import script
 
 RUNS = int(os.environ.get('PSI_KILLS', 4))
@@ -46,7 +48,12 @@ def whole(server, tmp_path_factory):
     out = p.communicate(timeout=120)[0]
     assert p.returncode == 0, out
     assert len(asked) > 200
-    return {n: (folder/'runs/run'/n).read_bytes() for n in NAMES}, len(set(asked))
+    return {n: (folder/'runs/run'/n).read_bytes() for n in NAMES}, tokens(folder)
+
+
+def tokens(folder):
+    "Key of each request in the journal -> tokens read and written"
+    with closing(Journal(folder/'runs/run/journal.sqlite')) as j: return {r['key']: (r['reply']['prompt_tokens'], r['reply']['completion_tokens']) for r in j.rows()}
 
 
 def no_key(folder):
@@ -78,6 +85,10 @@ def test_killed(trial, server, whole, tmp_path):
     assert p.returncode == 0, out
     assert not had & set(asked)
     assert {n: (tmp_path/'runs/run'/n).read_bytes() for n in NAMES} == whole[0]
+    mine, book = tokens(tmp_path), Run(tmp_path/'runs/run').ledger()
+    assert len(mine.keys() ^ whole[1].keys()) <= 2*8, 'the runs differ by more than what was asked ahead'
+    both = mine | whole[1]     # the same request took the same in both
+    assert sum(e.requests for e in book.entries) == len(mine) and book.tokens.low == sum(sum(both[k]) for k in mine)
     no_key(tmp_path)
     assert KEY not in out and 'Traceback' not in out
 
