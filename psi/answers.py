@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Kept', 'weights_sum', 'hushed', 'transformers_lm', 'check_dtype', 'AtAddress', 'address_lm']
 
-# %% ../nbs/11_answers.ipynb #b5aa6725
+# %% ../nbs/11_answers.ipynb #cbc94a3f
 import hashlib, importlib.metadata, json, logging, os, time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ from .lm import LM, progress
 from .base import _first_line, base_folder, best_device, load_model, load_tokenizer, quiet
 from .local import local_lm
 
-# %% ../nbs/11_answers.ipynb #9b9d9562
+# %% ../nbs/11_answers.ipynb #41a33b78
 class Kept:
     "A model of the harness whose answers are kept in a journal"
     rank, world_size = 0, 1   # one process
@@ -44,7 +44,7 @@ class Kept:
     @property
     def tokenizer_name(self): return self.lm.tokenizer_name
 
-# %% ../nbs/11_answers.ipynb #7350cd46
+# %% ../nbs/11_answers.ipynb #5e7a810d
 def _system_first(turns:Sequence[dict]) -> list[dict]:
     "Turns without a system turn: its text opens the first one"
     if turns[0]['role'] != 'system' or len(turns) < 2: return list(turns)
@@ -58,7 +58,7 @@ def _templated(lm, turns:Sequence[dict], open_answer:bool) -> str:
     try: return lm.apply_chat_template(_system_first(turns), open_answer)
     except Exception as e: raise EngineError(f"the model's chat template cannot be used ({_first_line(e)[:120]}); use template 'none'") from None
 
-# %% ../nbs/11_answers.ipynb #cce80b3c
+# %% ../nbs/11_answers.ipynb #a47f1cfd
 def _keys(kind:str, requests:Sequence, what:dict, seed:int) -> list[str]:
     "The key of each question; equal questions are numbered"
     asked, out = defaultdict(int), []
@@ -68,7 +68,7 @@ def _keys(kind:str, requests:Sequence, what:dict, seed:int) -> list[str]:
         asked[q] += kind == 'generate_until'   # equal ratings are one
     return out
 
-# %% ../nbs/11_answers.ipynb #6b13f027
+# %% ../nbs/11_answers.ipynb #4265be54
 def _portions(
     requests:Sequence,
     writes:bool, # they are to be continued, not rated
@@ -90,7 +90,7 @@ def _emitted(asker) -> str:
     kg = asker.emitted() if asker.emitted else None
     return '' if kg is None else f', {kg:.2g} kgCO2e'
 
-# %% ../nbs/11_answers.ipynb #6f71095b
+# %% ../nbs/11_answers.ipynb #b709dba5
 @patch
 def answers(self:Kept,
     kind:str, # 'loglikelihood' or 'generate_until'
@@ -110,7 +110,7 @@ def answers(self:Kept,
             bar.update(len(portion))
     return [self.journal.get(k) for k in keys]
 
-# %% ../nbs/11_answers.ipynb #4e3746ca
+# %% ../nbs/11_answers.ipynb #0201431f
 @patch
 def _ask(self:Kept, kind:str, requests:list, keys:list[str], portion:list[int], batch:int):
     "Put a portion to the model, and its answers into the journal"
@@ -131,7 +131,7 @@ def _ask(self:Kept, kind:str, requests:list, keys:list[str], portion:list[int], 
             Reply(answer if writes else json.dumps(answer), 'length' if full else 'stop', prompt_tokens=read, completion_tokens=wrote, seconds=round(seconds, 4)), self.what.get('weights', '')))
     self.journal.put_all(calls)
 
-# %% ../nbs/11_answers.ipynb #c307fe97
+# %% ../nbs/11_answers.ipynb #c6624a44
 _SHAPES = ('config.json', 'generation_config.json', 'chat_template.jinja', 'chat_template.json', 'tokenizer.json', 'tokenizer_config.json', 'tokenizer.model', 'special_tokens_map.json', 'added_tokens.json',
            'vocab.json', 'vocab.txt', 'merges.txt', 'spiece.model', 'tekken.json')
 
@@ -146,7 +146,7 @@ def weights_sum(
             while block := data.read(1 << 22): h.update(block)
     return h.hexdigest()
 
-# %% ../nbs/11_answers.ipynb #5f0197b2
+# %% ../nbs/11_answers.ipynb #1c6f6728
 def _strips(tokenizer) -> bool:
     "Does this tokenizer drop the space before the first word that it decodes?"
     ids = tokenizer('a b', add_special_tokens=False)['input_ids']
@@ -173,7 +173,7 @@ def _rows_needed(pairs:Sequence[tuple[int, int]], batch:int) -> int:
     if batch == 1: return max(16, max(c for _, c in pairs) + 1)
     return max(16, max(p + c for p, c in pairs) - min(p for p, _ in pairs) + 1)
 
-# %% ../nbs/11_answers.ipynb #9fd0c849
+# %% ../nbs/11_answers.ipynb #214c0feb
 @contextmanager
 def hushed():
     "Without the bars and warnings that the harness, datasets and transformers print while they work"
@@ -190,7 +190,7 @@ def hushed():
         if bars: sets.enable_progress_bar()
         logging.getLogger('lm_eval').setLevel(level)
 
-# %% ../nbs/11_answers.ipynb #a2f5097a
+# %% ../nbs/11_answers.ipynb #475a65f0
 def transformers_lm(
     model:str|os.PathLike, # what `psi.base.base_folder` takes: a transformers folder, a hub name, a GGUF
     dtype:str='auto', # 'auto' as the weights are stored; or 'float32', 'bfloat16', 'float16'
@@ -214,7 +214,7 @@ def check_dtype(
     "`ConfigError` unless it is a precision that psi knows"
     if dtype not in ('auto', 'float32', 'bfloat16', 'float16'): raise ConfigError(f"dtype is {dtype!r}; it is 'auto', 'float32', 'bfloat16' or 'float16'")
 
-# %% ../nbs/11_answers.ipynb #4ae81853
+# %% ../nbs/11_answers.ipynb #671c1b7e
 class AtAddress:
     "A model that is asked at an OpenAI-style address"
     rank, world_size, tokenizer_name, cut = 0, 1, '', 0   # a prompt that is too long is an error here
@@ -227,7 +227,7 @@ class AtAddress:
     def loglikelihood(self, requests): raise EngineError('a model at an address cannot rate given answers; use a transformers folder for this benchmark')
     def apply_chat_template(self, turns, add_generation_prompt=True): return json.dumps(turns)   # taken apart again below
 
-# %% ../nbs/11_answers.ipynb #7ade3b46
+# %% ../nbs/11_answers.ipynb #98c57e3e
 def _request(args:tuple, chat:bool, stage:str, index:int, seed:int|None) -> Request:
     "A question of the harness as one of psi"
     prompt, stop = args[0], tuple(s for s in args[1].get('until', ()) if s)[:4]   # OpenAI takes four at the most
@@ -239,7 +239,7 @@ def _stopped(text:str, until:Sequence[str]) -> str:
     "`text` up to the first stop string"
     return text[:min((at for s in until if s and (at := text.find(s)) >= 0), default=len(text))]
 
-# %% ../nbs/11_answers.ipynb #49487e38
+# %% ../nbs/11_answers.ipynb #076c163f
 @patch
 def generate_until(self:AtAddress, requests:Sequence) -> list[str]: # in their order
     "Ask for a text for each request of the harness"
@@ -265,7 +265,7 @@ def _is_here(address:str) -> bool:
     try: return bool(home(address))
     except BoundaryError: return False
 
-# %% ../nbs/11_answers.ipynb #c09db330
+# %% ../nbs/11_answers.ipynb #a762516b
 def address_lm(
     model:str,    # its name at the address; for 'llama.cpp' a name that `psi fetch` knows, or a GGUF file
     engine:str,   # 'llama.cpp' in a process of its own, or an address like 'http://localhost:8000/v1'

@@ -6,7 +6,7 @@
 __all__ = ['Score', 'mean_score', 'read_score', 'evaluate', 'Evaluation', 'read_evaluation', 'Browsed', 'difference',
            'Comparison', 'check_data']
 
-# %% ../nbs/12_evaluate.ipynb #cc47f93c
+# %% ../nbs/12_evaluate.ipynb #51181de2
 import importlib.metadata, io, json, os, re, statistics, sys, time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from .contamination import contamination
 from .metrics import mean_and_error, pass_at_k, text_scores
 from .sandbox import run_code
 
-# %% ../nbs/12_evaluate.ipynb #296f6bb1
+# %% ../nbs/12_evaluate.ipynb #1d0662a4
 @dataclass(frozen=True)
 class Score:
     "What was measured on one benchmark"
@@ -44,14 +44,14 @@ class Score:
         m = self.metrics.get(BENCHMARKS[self.benchmark].compared)
         return m['value'] if m else None
 
-# %% ../nbs/12_evaluate.ipynb #8ceb5ee9
+# %% ../nbs/12_evaluate.ipynb #7e5a2b76
 def mean_score(
     values:Sequence[float], # of the questions
 ) -> dict: # 'value', 'stderr'
     "A mean and its standard error"
     return dict(zip(('value', 'stderr'), mean_and_error(values)))
 
-# %% ../nbs/12_evaluate.ipynb #95cd5ab2
+# %% ../nbs/12_evaluate.ipynb #efb0bc58
 def _column(rows:dict[str, list[dict]], at:tuple[str, str, str]) -> dict[tuple[str, int], float]:
     "The values of a metric: task and document -> value"
     task, how, key = at
@@ -80,7 +80,7 @@ def _better(metrics:dict[str, dict]) -> dict:
     k = max((k for k in ('pass@1 T=0', 'pass@10 T=0.8') if k in metrics), key=lambda k: metrics[k]['value'])
     return metrics[k] | {'from': k}
 
-# %% ../nbs/12_evaluate.ipynb #829f8f04
+# %% ../nbs/12_evaluate.ipynb #7c322056
 def _sampled(b:Benchmark, built:dict, limit:int|None, seed:int) -> tuple[dict, dict[str, list[int]], int]:
     "The tasks that have something to ask, what each asks, and how many questions the benchmark has"
     sizes = {t: len(task.eval_docs) for t, task in built.items()}
@@ -89,13 +89,13 @@ def _sampled(b:Benchmark, built:dict, limit:int|None, seed:int) -> tuple[dict, d
     samples = drawn if b.name == 'mmlu' else {t: drawn[''] for t in built}
     return {t: built[t] for t in samples}, samples, sum(sizes.values())
 
-# %% ../nbs/12_evaluate.ipynb #1405bd1e
+# %% ../nbs/12_evaluate.ipynb #7aaa0354
 def _asked(lm, built:dict, samples:dict[str, list[int]], chat:bool) -> dict[str, list[dict]]:
     "Rows of results by task, as the harness logs them"
     from lm_eval.evaluator import evaluate as run
     return run(lm, dict(tasks=built, groups={}), samples=samples, bootstrap_iters=0, apply_chat_template=chat, fewshot_as_multiturn=chat, confirm_run_unsafe_code=False)['samples']
 
-# %% ../nbs/12_evaluate.ipynb #a17b3584
+# %% ../nbs/12_evaluate.ipynb #2192273c
 def _apart(texts:Sequence[str]) -> tuple[str, list[str]]:
     "What texts begin with in common, up to a whole word, and how each goes on"
     common = os.path.commonprefix(list(texts))
@@ -112,7 +112,7 @@ def _sample_rows(b:Benchmark, rows:dict[str, list[dict]]) -> list[dict]:
                 loglikelihoods=[] if b.generates else [x[0][0] for x in r['resps']], passed=[bool(x) for x in r['filtered_resps'][0]] if b.name == 'humaneval' else [], result=json.dumps({k: float(r[k]) for k in r['metrics']})))
     return out
 
-# %% ../nbs/12_evaluate.ipynb #544b8f8b
+# %% ../nbs/12_evaluate.ipynb #047ee01b
 def _judge(unsafe:bool, reasons:Counter) -> Callable[[list[str]], list[bool]]:
     "Which programs pass, from the sandbox; why the others did not is counted"
     def judge(programs):
@@ -121,19 +121,19 @@ def _judge(unsafe:bool, reasons:Counter) -> Callable[[list[str]], list[bool]]:
         return [o.passed for o in done]
     return judge
 
-# %% ../nbs/12_evaluate.ipynb #2af1bd59
+# %% ../nbs/12_evaluate.ipynb #f8a35d1f
 def _needs_sandbox(unsafe:bool):
     "`EngineError` where generated code may not run"
     try: run_code(['pass'], unsafe=unsafe)
     except ConfigError as e: raise EngineError(str(e)) from None
 
-# %% ../nbs/12_evaluate.ipynb #0e14f812
+# %% ../nbs/12_evaluate.ipynb #0ef124d2
 def _settings(b:Benchmark, documents:Documents|None, limit:int|None, seed:int, template:str, code:dict, model:dict) -> dict:
     "What shapes a score"
     return dict(benchmark=b.name, shots=b.shots, limit=limit, seed=seed, fewshot_seed=FEWSHOT_SEED, template=template, **(code if b.name == 'humaneval' else {}),
         data=documents.files if documents else b.hub, harness=importlib.metadata.version('lm_eval'), model=model)
 
-# %% ../nbs/12_evaluate.ipynb #33804f29
+# %% ../nbs/12_evaluate.ipynb #05d9143c
 def _differs(had:dict, now:dict, at:str='') -> tuple|None:
     "The first setting that is another: its name, what it was, what it is"
     for k in {**now, **had}:
@@ -158,7 +158,7 @@ def _done(file:Path, settings:dict) -> Score|None:
     if found := _differs(had.settings, settings): raise ConfigError(f'{file}: was measured with {found[0]} = {json.dumps(found[1])[:80]}, now it is {json.dumps(found[2])[:80]}; give another folder by --out, or delete the file')
     return had if file.with_suffix('.parquet').exists() else None
 
-# %% ../nbs/12_evaluate.ipynb #017e52e0
+# %% ../nbs/12_evaluate.ipynb #aca368af
 def _write(file:Path, score:Score, rows:list[dict]):
     "A score and its samples; the score last, since it says that both are there"
     import pyarrow as pa, pyarrow.parquet as pq
@@ -166,13 +166,13 @@ def _write(file:Path, score:Score, rows:list[dict]):
     write_text(file.with_suffix('.parquet'), buf.getvalue())
     write_text(file, json.dumps(asdict(score), indent=1, ensure_ascii=False) + '\n')
 
-# %% ../nbs/12_evaluate.ipynb #460a7e85
+# %% ../nbs/12_evaluate.ipynb #8050380d
 def _template(template:str, lm, engine:str) -> bool:
     "True: prompts are turns of a chat"
     if template == 'chat' and engine == 'transformers' and not has_chat_template(lm.tokenizer): raise ConfigError("template is 'chat', but the model has no chat template; use 'none'")
     return template == 'chat'
 
-# %% ../nbs/12_evaluate.ipynb #62bdaba5
+# %% ../nbs/12_evaluate.ipynb #c7842685
 def _check(chosen, limit, template, samples, max_tokens, batch, dtype):
     "`ConfigError` for what can be told before a model is loaded"
     if not chosen: raise ConfigError(f'no benchmark is named; they are {", ".join(BENCHMARKS)}')
@@ -183,7 +183,7 @@ def _check(chosen, limit, template, samples, max_tokens, batch, dtype):
     if batch is not None and (len(batch) != 2 or min(batch) < 1): raise ConfigError(f'batch is {batch}; it is two numbers of 1 or more: questions at once, to rate and to write')
     check_dtype(dtype)
 
-# %% ../nbs/12_evaluate.ipynb #03090459
+# %% ../nbs/12_evaluate.ipynb #5b05de87
 class _Evaluator:
     "A model, opened once, and the settings that all benchmarks share"
     def __init__(self, model, engine, template, seed, dtype, device, batch, concurrency, journal, meter, grid):
@@ -203,7 +203,7 @@ class _Evaluator:
         asker.emitted = lambda: None if self.meter.kwh is None else self.grid.kg(self.meter.kwh)
         return asker
 
-# %% ../nbs/12_evaluate.ipynb #a348a4a6
+# %% ../nbs/12_evaluate.ipynb #c87deb7c
 def _notes(documents:Documents|None, asker) -> str:
     "What a reader of the score should know"
     def some(n, what): return f'{n} {what}' if n else ''
@@ -228,7 +228,7 @@ def measure(self:_Evaluator, b:Benchmark, documents:Documents|None, limit, code:
     _write(file, score, _sample_rows(b, rows))
     return score
 
-# %% ../nbs/12_evaluate.ipynb #a8b0212b
+# %% ../nbs/12_evaluate.ipynb #19d6a37e
 def evaluate(
     model:str|os.PathLike, # a transformers folder, a hub name, a GGUF; or the name at an address
     data:str|os.PathLike|None=None, # a folder with the benchmarks' own files; None takes the hub
@@ -295,7 +295,7 @@ def _gpu(device:str) -> bool:
     import torch
     return device.startswith('cuda') if device else torch.cuda.is_available()
 
-# %% ../nbs/12_evaluate.ipynb #88ad2d48
+# %% ../nbs/12_evaluate.ipynb #f2ac4cc8
 def _percent(m:dict) -> str:
     "A metric in percent, with its error"
     return f"{100*m['value']:.1f}" + (f" ± {100*m['stderr']:.1f}" if m['stderr'] is not None else '')
@@ -306,7 +306,7 @@ def _shown(s:Score) -> str:
     m = s.metrics[BENCHMARKS[s.benchmark].compared]
     return f"{BENCHMARKS[s.benchmark].compared} {_percent(m)}% of {s.n} questions" + (f' (drawn from {s.total})' if s.n < s.total else '')
 
-# %% ../nbs/12_evaluate.ipynb #5553f715
+# %% ../nbs/12_evaluate.ipynb #cad83f6b
 class Evaluation:
     "The scores of one model"
     def __init__(self,
@@ -323,7 +323,7 @@ class Evaluation:
         values = [s.value for s in self.scores.values()]
         return statistics.fmean(values) if len(values) == len(BENCHMARKS) and None not in values else None
 
-# %% ../nbs/12_evaluate.ipynb #2c7d6543
+# %% ../nbs/12_evaluate.ipynb #66de987c
 def read_evaluation(
     folder:str|os.PathLike, # where `evaluate` wrote
 ) -> Evaluation: # with the benchmarks that were measured
@@ -332,7 +332,7 @@ def read_evaluation(
     if not files: raise DataError(f'{folder}: holds no scores; `psi evaluate` writes them')
     return Evaluation(list(map(read_score, files)), folder)
 
-# %% ../nbs/12_evaluate.ipynb #8ec0fc52
+# %% ../nbs/12_evaluate.ipynb #498d684a
 @patch
 def _repr_markdown_(self:Evaluation) -> str:
     "A row a benchmark, in percent"
@@ -345,7 +345,7 @@ def _repr_markdown_(self:Evaluation) -> str:
     head = '| benchmark | shots | compared | % ± standard error | also | questions |\n|:--|--:|:--|--:|:--|:--|\n'
     return head + '\n'.join(rows) + (f'\n\nOverall {100*self.overall:.1f}' if self.overall is not None else '')
 
-# %% ../nbs/12_evaluate.ipynb #7f1518ae
+# %% ../nbs/12_evaluate.ipynb #75c68612
 @patch
 def samples(self:Evaluation,
     name:str, # of the benchmark
@@ -356,7 +356,7 @@ def samples(self:Evaluation,
     try: return pq.read_table(f).to_pylist()
     except (pa.ArrowException, OSError) as e: raise DataError(f'{f}: cannot be read ({str(e).splitlines()[0][:100]}); delete it and measure again, no answer is lost') from None
 
-# %% ../nbs/12_evaluate.ipynb #156132ce
+# %% ../nbs/12_evaluate.ipynb #c36fd90d
 @patch
 def browse(self:Evaluation,
     name:str, # of the benchmark
@@ -379,7 +379,7 @@ def _browsed(r:dict, longest:int=600) -> str:
     answer = '\n'.join(f"- {'**' if ll == likeliest else ''}`{c.strip()[:120]}`{'**' if ll == likeliest else ''} {ll:.2f}" for c, ll in zip(r['choices'], r['loglikelihoods'])) or '\n\n'.join(map(block, r['replies'][:3]))
     return f"**{r['task']} {r['doc']}** ({r['read_as']}): {r['result']}\n\n{block(r['prompt'])}\n\n{answer}\n\ntarget: `{r['target'][-200:]}`"
 
-# %% ../nbs/12_evaluate.ipynb #4773878e
+# %% ../nbs/12_evaluate.ipynb #24fa52d9
 def difference(
     a:Score, # of one model
     b:Score, # of another, on the same benchmark
@@ -391,7 +391,7 @@ def difference(
     if not (both := sorted(x.keys() & y.keys())): raise DataError(f'{a.benchmark}: the two models were asked different questions; measure both with the same limit and seed')
     return mean_score([x[k] - y[k] for k in both]) | dict(n=len(both))
 
-# %% ../nbs/12_evaluate.ipynb #607c26b4
+# %% ../nbs/12_evaluate.ipynb #d818972f
 class Comparison:
     "Several models on the same benchmarks; the first is what the others are compared with"
     def __init__(self,
@@ -414,7 +414,7 @@ def _signed(a:Score, b:Score) -> str:
     except DataError: return ''
     return f"{100*m['value']:+.1f}" + (f" ± {100*m['stderr']:.1f}" if m['stderr'] is not None else '')
 
-# %% ../nbs/12_evaluate.ipynb #d3628857
+# %% ../nbs/12_evaluate.ipynb #06fc9b17
 @patch
 def plot(self:Comparison):
     "A bar for each model and benchmark, with its standard error; returns the figure"
@@ -436,7 +436,7 @@ def plot(self:Evaluation):
     "A bar a benchmark, with its standard error; returns the figure"
     return Comparison({self.model: self}).plot()
 
-# %% ../nbs/12_evaluate.ipynb #ec76081f
+# %% ../nbs/12_evaluate.ipynb #586fb6bc
 def check_data(
     instances:Sequence[Instance], # D_t
     data:str|os.PathLike, # a folder with the benchmarks' own files

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['task_request', 'Generated', 'collect', 'waterfall', 'waterfall_table', 'first_judge', 'expand']
 
-# %% ../nbs/05_expand.ipynb #437e2547
+# %% ../nbs/05_expand.ipynb #53adf3f7
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from .knowledge import Knowledge
 from .lm import LM, Gauge, progress
 from .prompts import generate_prompt, generate_stop, parse_instances
 
-# %% ../nbs/05_expand.ipynb #c05a4aae
+# %% ../nbs/05_expand.ipynb #9c3999b8
 def task_request(
     i:int,    # index of the request
     lm:LM,    # its mode shapes the prompt
@@ -42,7 +42,7 @@ def task_request(
     origin = Origin(stage, i, None, (*(p.id for p in principles), *(x.id for x in shown)), tuple(c.id for c in K))
     return Request(prompt, stage, i, draw, tuple(generate_stop(per_request))), origin
 
-# %% ../nbs/05_expand.ipynb #d1608183
+# %% ../nbs/05_expand.ipynb #8f4e9626
 @dataclass(frozen=True)
 class Generated:
     "What a generating stage made: the kept, the dropped, and how many replies were read for it"
@@ -50,14 +50,14 @@ class Generated:
     dropped:list[Dropped]    # every other candidate, with its reason
     requests:int             # replies that were read
 
-# %% ../nbs/05_expand.ipynb #2d855abc
+# %% ../nbs/05_expand.ipynb #f7e0fb64
 def _candidates(reply:Reply, origin:Origin, opened:str) -> list[Instance|Dropped]:
     "The tasks in a reply, each with its origin"
     found = [Dropped('request failed', reply.error)] if reply.error else parse_instances(reply.text, opened if reply.text else '', reply.finished) or [Dropped('empty reply')]
     origins = [replace(origin, item=j) for j in range(len(found))]
     return [replace(x, origin=o, **({'instance': replace(x.instance, origin=o)} if getattr(x, 'instance', None) else {})) for x, o in zip(found, origins)]
 
-# %% ../nbs/05_expand.ipynb #97a8a9c4
+# %% ../nbs/05_expand.ipynb #e95e1d47
 def collect(
     lm:LM, # M_g
     ask:Callable[[int], tuple[Request, Origin]], # index -> request and what it shows
@@ -82,14 +82,14 @@ def collect(
             if len(kept) == n: return Generated(kept, dropped, r.index + 1)
             if idle == patience: raise EngineError(_barren(stage, kept, dropped, n, patience))
 
-# %% ../nbs/05_expand.ipynb #9b49450f
+# %% ../nbs/05_expand.ipynb #bd790e46
 def _barren(stage:str, kept:list, dropped:list[Dropped], n:int, patience:int) -> str:
     "What to say when nothing comes any more"
     why = ', '.join(f'{k} {v}' for k, v in Counter(d.reason for d in dropped if d.origin).most_common(3))
     return (f"{stage}: {patience} requests in a row gave nothing to keep, {len(kept)} of {n} so far (dropped: {why}); "
             "try a larger model, mode = 'completion', other sampling, or fewer instances")
 
-# %% ../nbs/05_expand.ipynb #75acc5dd
+# %% ../nbs/05_expand.ipynb #caccb39a
 def waterfall(
     instances:Sequence[Instance], # kept
     dropped:Sequence[Dropped],    # not kept
@@ -98,7 +98,7 @@ def waterfall(
     reasons = Counter(d.reason for d in dropped)
     return {'candidates': len(instances) + len(dropped), **dict(reasons.most_common()), 'kept': len(instances)}
 
-# %% ../nbs/05_expand.ipynb #271a8cda
+# %% ../nbs/05_expand.ipynb #bc248185
 def waterfall_table(
     counts:dict[str, int], # what `waterfall` gave
 ) -> str: # Markdown
@@ -107,7 +107,7 @@ def waterfall_table(
     row = lambda name, v: f'| {name} | {v} | {v/total:.0%} | `{"█" * round(24*v/total) or "▏"}` |'
     return '| | | | |\n|---|--:|--:|:--|\n' + '\n'.join(row(f'**{k}**' if k in ('candidates', 'kept') else f'− {k}', v) for k, v in counts.items())
 
-# %% ../nbs/05_expand.ipynb #91470ac4
+# %% ../nbs/05_expand.ipynb #9b837f4b
 @patch
 def _repr_markdown_(self:Generated) -> str:
     "The waterfall"
@@ -126,7 +126,7 @@ def first_judge(
         have.add((x.instruction, x.input))
     return judge
 
-# %% ../nbs/05_expand.ipynb #1d9121e1
+# %% ../nbs/05_expand.ipynb #39e43069
 def expand(
     lm:LM, # M_g
     seeds:Sequence[Instance], # D_seed

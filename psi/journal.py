@@ -300,7 +300,7 @@ def _log(path:Path) -> Iterator[tuple[int, int, bytes]]:
     for at in entries:
         if raw[at + 8:at + 16] == salt: yield int.from_bytes(raw[at:at + 4], 'big'), int.from_bytes(raw[at + 4:at + 8], 'big'), raw[at + 24:at + step]
 
-# %% ../nbs/01_journal.ipynb #665486d1
+# %% ../nbs/01_journal.ipynb #e6603261
 def _damage(db:sqlite3.Connection, path:Path) -> str:
     "What is wrong with a journal; empty where nothing is"
     try:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Tally', 'LM', 'scripted', 'progress', 'Gauge']
 
-# %% ../nbs/02_lm.ipynb #89f54dae
+# %% ../nbs/02_lm.ipynb #43f9a2e0
 import asyncio, atexit, hashlib, json, os, random, sys, threading, time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +19,7 @@ from .core import ConfigError, EngineError
 from .journal import Journal, Reply, Request
 from .pace import Pace
 
-# %% ../nbs/02_lm.ipynb #023b7010
+# %% ../nbs/02_lm.ipynb #1dfef856
 @dataclass
 class Tally:
     "What an LM has done so far"
@@ -37,7 +37,7 @@ class Tally:
     longest:int=0 # tokens of the longest reply
     since:float=0. # when the first request was sent, on `time.monotonic`'s clock
 
-# %% ../nbs/02_lm.ipynb #5575c666
+# %% ../nbs/02_lm.ipynb #e06c10fd
 class LM:
     "A model at an OpenAI-style address"
     def __init__(self,
@@ -70,7 +70,7 @@ class LM:
 
     def __repr__(self): return f'LM({self.model!r}, mode={self.mode!r}, concurrency={self.concurrency}, {self.sampling})'
 
-# %% ../nbs/02_lm.ipynb #beeb1c54
+# %% ../nbs/02_lm.ipynb #f805b59b
 @patch
 def body(self:LM,
     r:Request, # what to ask
@@ -82,13 +82,13 @@ def body(self:LM,
     if r.schema: extra['response_format'] = {'type': 'json_schema', 'json_schema': {'name': 'reply', 'schema': r.schema, 'strict': True}}
     return {'model': self.model, **ask, **self.sampling, **extra}
 
-# %% ../nbs/02_lm.ipynb #53f556dc
+# %% ../nbs/02_lm.ipynb #423478c7
 def _name(lm:LM, body:dict) -> str:
     "The key of a request with this body"
     what = json.dumps([1, lm.mode, lm.weights, body, *[lm.longer] * bool(lm.longer)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(what.encode()).hexdigest()
 
-# %% ../nbs/02_lm.ipynb #29601478
+# %% ../nbs/02_lm.ipynb #8afef293
 @patch
 def outgoing(self:LM,
     r:Request, # what to ask
@@ -97,7 +97,7 @@ def outgoing(self:LM,
     body = self.body(r)
     return self.guard.check(r, body) if self.guard else (body, None)
 
-# %% ../nbs/02_lm.ipynb #577b7fc6
+# %% ../nbs/02_lm.ipynb #1d8027c9
 @patch
 def key(self:LM,
     r:Request, # what to ask
@@ -105,7 +105,7 @@ def key(self:LM,
     "Hash of everything that shapes the reply"
     return _name(self, self.outgoing(r)[0])
 
-# %% ../nbs/02_lm.ipynb #901fa74b
+# %% ../nbs/02_lm.ipynb #7aed3b6f
 _thread = {}
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -122,7 +122,7 @@ def _hang_up():
     async def close(): await asyncio.gather(*(c.close() for c in _thread['clients']), return_exceptions=True)
     if _thread.get('pid') == os.getpid(): asyncio.run_coroutine_threadsafe(close(), _loop()).result(5)
 
-# %% ../nbs/02_lm.ipynb #f5fcff66
+# %% ../nbs/02_lm.ipynb #6f964b65
 def _said(e:Exception, key:str='') -> str:
     "What went wrong, in the server's words or those of the first cause; never with the key"
     body = getattr(e, 'body', None)
@@ -131,14 +131,14 @@ def _said(e:Exception, key:str='') -> str:
     said = (str(said or getattr(e, 'strerror', None) or e).strip() or type(e).__name__).splitlines()[0]
     return (said.replace(key, '...') if key else said)[:200]
 
-# %% ../nbs/02_lm.ipynb #463a9131
+# %% ../nbs/02_lm.ipynb #8d6b1b50
 def _key_of(lm:LM, url:str) -> str:
     "The key to send: the given one, the environment's, or a stand-in for engines that ask for none"
     key = lm._api_key() if callable(lm._api_key) else lm._api_key or os.environ.get('OPENAI_API_KEY')
     if not key and 'api.openai.com' in url: raise EngineError(f'{url}: asks for a key; put it into {lm.key_from}')
     return key or 'none'
 
-# %% ../nbs/02_lm.ipynb #d4fc4dc5
+# %% ../nbs/02_lm.ipynb #1e252812
 async def _models(client, wait:float=300.) -> list[str]:
     "Names of the models at an address; empty where it does not tell. Waits for one that is loading"
     import openai
@@ -151,13 +151,13 @@ async def _models(client, wait:float=300.) -> list[str]:
             if e.status_code not in (429, 500, 502, 503, 504) or time.monotonic() > end: raise
             await asyncio.sleep(pause := min(2*pause, 2.))
 
-# %% ../nbs/02_lm.ipynb #b65abf4f
+# %% ../nbs/02_lm.ipynb #3fca6a2e
 @patch
 def address(self:LM) -> str: # '' where it is known only when it is opened
     "Where requests go"
     return '' if callable(self.base_url) else self.base_url or os.environ.get('OPENAI_BASE_URL') or 'https://api.openai.com/v1'
 
-# %% ../nbs/02_lm.ipynb #d0a12761
+# %% ../nbs/02_lm.ipynb #4d7b4848
 def _connect(lm:LM) -> tuple:
     "Address, client, pace and key"
     import openai
@@ -175,7 +175,7 @@ def _connect(lm:LM) -> tuple:
         raise EngineError(f'{url}: does not know the model {lm.model!r}; it has {", ".join(sorted(names)[:8])}' + ', ...'*(len(names) > 8))
     return url, client, Pace(**lm._pace), key
 
-# %% ../nbs/02_lm.ipynb #0e437d1d
+# %% ../nbs/02_lm.ipynb #ca542233
 @patch
 def open(self:LM):
     "Connect, and check that the address answers and knows the model; done by the first request that needs it"
@@ -183,21 +183,21 @@ def open(self:LM):
         if not self._open or self._open[2].broken or self.engine and self.engine.died: self._open = _connect(self)
         return self._open
 
-# %% ../nbs/02_lm.ipynb #e423f558
+# %% ../nbs/02_lm.ipynb #20e739cc
 @patch
 def hang_up(self:LM):
     "End the connection; the next request opens it again"
     opened, self._open = self._open, None
     if opened: asyncio.run_coroutine_threadsafe(opened[1].close(), _loop()).result(10)
 
-# %% ../nbs/02_lm.ipynb #c79ef15e
+# %% ../nbs/02_lm.ipynb #9ba05593
 @patch
 def close(self:LM):
     "Hang up, and stop the engine if it is this process's own; the next request opens both again"
     self.hang_up()
     if self.engine: self.engine.close()
 
-# %% ../nbs/02_lm.ipynb #99dea365
+# %% ../nbs/02_lm.ipynb #936d592c
 @dataclass(frozen=True)
 class _Verdict:
     "What a failed try means"
@@ -214,7 +214,7 @@ class _NoAnswer(Exception):
     "The server sent something that is no answer"
     def __init__(self, why, usage=None): super().__init__(why); self.usage = usage
 
-# %% ../nbs/02_lm.ipynb #bda671bf
+# %% ../nbs/02_lm.ipynb #63ec2778
 def _retry_after(headers) -> float|None:
     "Seconds that the server asks to wait; it says so in milliseconds, in seconds, or as a date"
     from email.utils import parsedate_to_datetime
@@ -224,7 +224,7 @@ def _retry_after(headers) -> float|None:
         return max(0., float(said) if said.replace('.', '', 1).isdigit() else parsedate_to_datetime(said).timestamp() - time.time())
     except (ValueError, TypeError): return None
 
-# %% ../nbs/02_lm.ipynb #813389a3
+# %% ../nbs/02_lm.ipynb #edf7f6e7
 _FATAL = { # what a user can do about it
 401: 'refuses the key; put the right one into {key_from}',
 403: 'refuses the key; put the right one into {key_from}',
@@ -242,7 +242,7 @@ def _status(e, lm:LM, url:str, key:str) -> _Verdict:
     if long: return _Verdict(f'HTTP {code}, too long' if lm.at_home else said, final=True)
     return _Verdict(said, fatal=EngineError(f'{url}: ' + _FATAL.get(code, 'refuses the request of {model} with HTTP {code} ({said}); correct the settings').format(model=lm.model, said=said, code=code, key_from=lm.key_from)))
 
-# %% ../nbs/02_lm.ipynb #ef795ef8
+# %% ../nbs/02_lm.ipynb #e1f20bad
 def _verdict(e:Exception, lm:LM, url:str, key:str) -> _Verdict:
     "What an exception means"
     import openai
@@ -255,7 +255,7 @@ def _verdict(e:Exception, lm:LM, url:str, key:str) -> _Verdict:
     if not isinstance(e, OSError) and type(e).__module__.partition('.')[0] not in ('aiohttp', 'httpx', 'httpx2', 'httpcore', 'httpcore2'): raise e   # e.g. a malformed answer
     return _Verdict(type(e).__name__ if lm.at_home else _said(e, key), lost=True)
 
-# %% ../nbs/02_lm.ipynb #09021b05
+# %% ../nbs/02_lm.ipynb #04bc9c7e
 def _reply(text:str, seconds:float, attempts:int) -> Reply:
     "What the engine sent, as a Reply"
     got = json.loads(text)
@@ -270,7 +270,7 @@ def _reply(text:str, seconds:float, attempts:int) -> Reply:
     return Reply(text, str(c.get('finish_reason') or 'stop'), u.get('prompt_tokens'), u.get('completion_tokens'), details.get('cached_tokens') if isinstance(details, dict) else None,
                  round(seconds, 3), attempts, str(got.get('model') or ''))
 
-# %% ../nbs/02_lm.ipynb #13c91e6a
+# %% ../nbs/02_lm.ipynb #c7f4a33f
 def _opened(lm:LM) -> tuple:
     "Address, client, pace and key"
     if not lm._open: raise EngineError(f'{lm.model}: was closed while requests were in flight; ask again')
@@ -295,7 +295,7 @@ async def _try(lm:LM, body:dict, attempt:int, key:str) -> Reply|_Verdict:
     if guess and reply.completion_tokens is not None: pace.tokens.settle((reply.prompt_tokens or 0) + reply.completion_tokens - guess)
     return reply
 
-# %% ../nbs/02_lm.ipynb #06020ad7
+# %% ../nbs/02_lm.ipynb #51a7d5c5
 _chance = random.Random()
 
 def _lose(t:Tally, usage:dict):
@@ -342,7 +342,7 @@ async def _ask(lm:LM, r:Request, body:dict, key:str) -> Reply:
     if not lm.budget: return await _asked(lm, r, body, key)
     async with lm.budget.room(lm, body): return await _asked(lm, r, body, key)
 
-# %% ../nbs/02_lm.ipynb #ed5e1e7e
+# %% ../nbs/02_lm.ipynb #6db5efd5
 def _submit(lm:LM, r:Request, body:dict, key:str, note=None) -> Future:
     "A reply on its way; who asks for the same waits for the same"
     if lm.budget and not lm._open: lm.budget.check(lm, body)
@@ -363,7 +363,7 @@ def _call_back(lm:LM, f:Future):
         f.waiting -= 1
         if not f.waiting: f.cancel()
 
-# %% ../nbs/02_lm.ipynb #ce26bf7e
+# %% ../nbs/02_lm.ipynb #a03cda84
 @patch
 def stream(self:LM,
     requests:Iterable[Request|str], # may be endless
@@ -388,7 +388,7 @@ def stream(self:LM,
     finally:
         for _, f, known in flying: known or _call_back(self, f)
 
-# %% ../nbs/02_lm.ipynb #d7be9271
+# %% ../nbs/02_lm.ipynb #bcfbeb88
 @patch
 def __call__(self:LM,
     prompts:str|Request|Iterable[str|Request], # one, or many
@@ -397,7 +397,7 @@ def __call__(self:LM,
     if isinstance(prompts, str | Request) or not isinstance(prompts, Iterable): return next(self.stream([prompts]))[1]
     return [reply for _, reply in self.stream(prompts)]
 
-# %% ../nbs/02_lm.ipynb #634817b4
+# %% ../nbs/02_lm.ipynb #2ec54e06
 @patch
 async def agenerate(self:LM,
     prompts:Iterable[str|Request], # any number
@@ -405,7 +405,7 @@ async def agenerate(self:LM,
     "Ask and wait, from async code: the caller's loop stays free"
     return await asyncio.to_thread(self, list(prompts))
 
-# %% ../nbs/02_lm.ipynb #60165b6b
+# %% ../nbs/02_lm.ipynb #dc1a9510
 @patch
 def replay(self:Journal,
     model:str='', # whose replies; may be left out where the journal holds those of one model
@@ -419,7 +419,7 @@ def replay(self:Journal,
     sampling = {k: v for k, v in sent.items() if k not in ('model', 'messages', 'prompt', 'seed', 'stop', 'response_format')}
     return LM(model, nobody, 'chat' if 'messages' in sent else 'completion', journal=self, weights=row['weights'], **sampling)
 
-# %% ../nbs/02_lm.ipynb #bda28e3b
+# %% ../nbs/02_lm.ipynb #649fa156
 def _answer(handler, reply, body:dict):
     "Send what `reply` makes of a request, in OpenAI's shape"
     prompt = body['messages'][-1]['content'] if 'messages' in body else body['prompt']
@@ -434,7 +434,7 @@ def _answer(handler, reply, body:dict):
     handler.send_response(status); handler.send_header('Content-Type', 'application/json'); handler.send_header('Content-Length', str(len(out)))
     handler.end_headers(); handler.wfile.write(out)
 
-# %% ../nbs/02_lm.ipynb #801fadc6
+# %% ../nbs/02_lm.ipynb #e66b31bc
 @contextmanager
 def scripted(
     reply:Callable[[str, dict], str|tuple[int, dict]], # (prompt, the whole request body) -> the model's text, or a status and a whole response
@@ -454,7 +454,7 @@ def scripted(
     try: yield f'http://127.0.0.1:{server.server_port}/v1'
     finally: server.shutdown(); server.server_close()
 
-# %% ../nbs/02_lm.ipynb #b7762b33
+# %% ../nbs/02_lm.ipynb #adcef528
 def progress(
     total:int, # what counts as done
     what:str,  # a word or two before the bar
@@ -465,7 +465,7 @@ def progress(
     watched = sys.stderr.isatty() or 'ipykernel' in sys.modules
     return tqdm(total=total, desc=f'{what:10}', disable=not watched, unit_scale=scale, dynamic_ncols=True, leave=True, bar_format='{desc} {bar:24} {n_fmt}/{total_fmt} {elapsed} (~{remaining} left){postfix}')
 
-# %% ../nbs/02_lm.ipynb #ceb90b02
+# %% ../nbs/02_lm.ipynb #a4b29f07
 @patch
 def __str__(self:Tally) -> str:
     "For the right end of a progress bar"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STAGES', 'feasible', 'run']
 
-# %% ../nbs/14_pipeline.ipynb #bb5f7dd8
+# %% ../nbs/14_pipeline.ipynb #7ca6dc8b
 import json, os, platform, sys, time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
@@ -44,7 +44,7 @@ def _weights(config:Config) -> dict:
     names = dict(M_L=config.M_L.model, M_g=config.M_g.model, embedder=config.cluster.embedder)
     return {k: WEIGHTS[n].sha256 for k, n in names.items() if n in WEIGHTS}
 
-# %% ../nbs/14_pipeline.ipynb #12dc7889
+# %% ../nbs/14_pipeline.ipynb #e6212afa
 def _versions() -> dict:
     "The versions that the data may depend on"
     from importlib.metadata import PackageNotFoundError, version
@@ -54,7 +54,7 @@ def _versions() -> dict:
     return {'python': '.'.join(map(str, sys.version_info[:3])),
             **{k: of(k) for k in ('psi', 'openai', 'xllamacpp', 'sentence-transformers', 'transformers', 'torch', 'umap-learn', 'scikit-learn', 'numpy')}}
 
-# %% ../nbs/14_pipeline.ipynb #68bcaac4
+# %% ../nbs/14_pipeline.ipynb #6569ffd0
 def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
     "The manifest of this run: the one in the folder if it is the same run, a new one if there is none, else an error"
     want, path = _flat(config.model_dump()) | inputs, folder/'manifest.json'
@@ -70,10 +70,10 @@ def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
             raise ConfigError(f'{folder}: holds another run ({what}); set it back, or give this run another name')
     return have
 
-# %% ../nbs/14_pipeline.ipynb #9f902649
+# %% ../nbs/14_pipeline.ipynb #190d1fc3
 STAGES = 'expand', 'clear', 'reflect', 'cluster', 'summarize', 'generate' # in their order
 
-# %% ../nbs/14_pipeline.ipynb #f342fb09
+# %% ../nbs/14_pipeline.ipynb #74755a60
 class _Work:
     "A run at work"
     def __init__(self, folder:Path, config:Config, said:Callable[[str], None]):
@@ -111,7 +111,7 @@ class _Work:
     def close(self):
         self.M_L.close(); self.M_g.close(); self.journal.close()
 
-# %% ../nbs/14_pipeline.ipynb #fd4f7717
+# %% ../nbs/14_pipeline.ipynb #68f84fb0
 @patch
 def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Callable):
     "The result of a stage: read back where it is done, else made, written and noted"
@@ -128,14 +128,14 @@ def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Calla
     self.said(f'{name}: {len(result)} {"clusters" if name == "cluster" else "instances" if isinstance(result[0], Instance) else "principles"}' + (f', {len(dropped)} dropped' if dropped else ''))
     return result
 
-# %% ../nbs/14_pipeline.ipynb #c5ffb8ff
+# %% ../nbs/14_pipeline.ipynb #61c84f5e
 @patch
 def records(self:_Work, name:str, file:str, cls:type, inputs, make:Callable) -> list:
     "A stage whose result is one file of records"
     path = self.folder/file
     return self.stage(name, [x.id for x in inputs], make, lambda xs: write_records(path, xs), lambda: read_records(path, cls))
 
-# %% ../nbs/14_pipeline.ipynb #4caadafd
+# %% ../nbs/14_pipeline.ipynb #6957dbee
 @patch
 def private(self:_Work) -> dict:
     "What the stages of M_g are given of K"
@@ -153,7 +153,7 @@ def cleared(self:_Work, initial:list[Instance]) -> list[Instance]:
     self.records('clear', 'cleared.jsonl', Instance, initial, lambda: c)
     return c.instances
 
-# %% ../nbs/14_pipeline.ipynb #1125e74e
+# %% ../nbs/14_pipeline.ipynb #3d7e42b1
 @patch
 def initial(self:_Work) -> list[Instance]:
     "Eq. 1"
@@ -168,7 +168,7 @@ def low(self:_Work, initial:list[Instance]) -> list[Principle]:
     "Eq. 2"
     return self.records('reflect', 'principles_low.jsonl', Principle, initial, lambda: reflect(self.M_L, initial, **self.config.reflect.model_dump(), seed=self.config.seed))
 
-# %% ../nbs/14_pipeline.ipynb #442ab65d
+# %% ../nbs/14_pipeline.ipynb #c378f9c0
 @patch
 def clusters(self:_Work, low:list[Principle]) -> Clustering:
     "Section 4.1"
@@ -188,7 +188,7 @@ def high(self:_Work, low:list[Principle], clusters:Clustering) -> list[Principle
         return found
     return self.records('summarize', 'principles.jsonl', Principle, low, make)
 
-# %% ../nbs/14_pipeline.ipynb #87e0e972
+# %% ../nbs/14_pipeline.ipynb #f4f87b87
 @patch
 def data(self:_Work, high:list[Principle]) -> list[Instance]:
     "Eq. 4"
@@ -198,7 +198,7 @@ def data(self:_Work, high:list[Principle]) -> list[Instance]:
         return g.instances, g.dropped
     return self.records('generate', 'instances.jsonl', Instance, high, make)
 
-# %% ../nbs/14_pipeline.ipynb #299214b0
+# %% ../nbs/14_pipeline.ipynb #f7797c54
 def _stages(work:_Work, until:str):
     "The stages up to `until`"
     source = work.config.generate.principles
@@ -216,7 +216,7 @@ def _stages(work:_Work, until:str):
         if until == 'summarize': return
     work.data(high)
 
-# %% ../nbs/14_pipeline.ipynb #4cf15004
+# %% ../nbs/14_pipeline.ipynb #25b87cb9
 def _holder(folder:Path) -> str:
     "Who is at work on a run, in brackets"
     try: return f' ({(folder/".pid").read_text()})'
@@ -240,7 +240,7 @@ def feasible(
     if c.generate.principles == 'learn' and (need := c.reflect.T * c.reflect.size) > c.expand.n:
         raise ConfigError(f'reflect.T x reflect.size = {c.reflect.T} x {c.reflect.size} needs {need} instances, expand.n is {c.expand.n}; raise expand.n or lower T or size')
 
-# %% ../nbs/14_pipeline.ipynb #37bce096
+# %% ../nbs/14_pipeline.ipynb #31a9fea1
 def run(
     config:Config, # what to do
     until:str='generate', # the last stage to run, one of `STAGES`

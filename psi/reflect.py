@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['subsets', 'reflect', 'principles_table']
 
-# %% ../nbs/06_reflect.ipynb #e21e9a21
+# %% ../nbs/06_reflect.ipynb #eb875f83
 from collections.abc import Sequence
 from .boundary import demand_cleared
 from .core import Instance, Principle, Dropped, Origin, ConfigError, EngineError, generator
@@ -13,7 +13,7 @@ from .journal import Request
 from .lm import LM, Gauge, progress
 from .prompts import reflect_prompt, parse_principles
 
-# %% ../nbs/06_reflect.ipynb #66d7d7bd
+# %% ../nbs/06_reflect.ipynb #6b59199e
 def subsets(
     instances:Sequence[Instance], # D_initial
     T:int=10,    # number of subsets
@@ -27,7 +27,7 @@ def subsets(
     drawn = generator(seed, 'subsets', 0).sample(list(instances), T * size)
     return [drawn[i*size:(i+1)*size] for i in range(T)]
 
-# %% ../nbs/06_reflect.ipynb #a1f2f31a
+# %% ../nbs/06_reflect.ipynb #ea479ee1
 def _principles(r:Request, reply, d:Sequence[Instance]) -> list[Principle|Dropped]:
     "The low-level principles of one reply"
     parents = tuple(x.id for x in d)
@@ -35,7 +35,7 @@ def _principles(r:Request, reply, d:Sequence[Instance]) -> list[Principle|Droppe
     if not texts: return [Dropped('request failed' if reply.error else 'no principle', reply.error, text=reply.text, origin=Origin(r.stage, r.index, 0, parents))]
     return [Principle(t, Origin(r.stage, r.index, j, parents)) for j, t in enumerate(texts)]
 
-# %% ../nbs/06_reflect.ipynb #7b636864
+# %% ../nbs/06_reflect.ipynb #7c77887f
 def reflect(
     lm:LM, # M_L
     instances:Sequence[Instance], # D_initial
@@ -56,7 +56,7 @@ def reflect(
     if not principles: raise EngineError(f'reflect: {lm.model} gave no principle in {T} replies (' + (f'{dropped[0].detail})' if dropped[0].detail else f'the first began {dropped[0].text[:60]!r}); use a larger model as M_L'))
     return principles, dropped
 
-# %% ../nbs/06_reflect.ipynb #97d634c4
+# %% ../nbs/06_reflect.ipynb #78d11909
 def principles_table(
     principles:Sequence[Principle], # any level
     most:int=20, # rows at the most

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['cluster_members', 'summarize']
 
-# %% ../nbs/08_summarize.ipynb #8eb4c7d2
+# %% ../nbs/08_summarize.ipynb #38fe9e5b
 from collections.abc import Sequence
 from .boundary import demand_cleared
 from .cluster import Clustering
@@ -14,7 +14,7 @@ from .journal import Request
 from .lm import LM, Gauge, progress
 from .prompts import summarize_prompt, parse_principle
 
-# %% ../nbs/08_summarize.ipynb #ff49b289
+# %% ../nbs/08_summarize.ipynb #2e9cda8c
 def cluster_members(
     principles:Sequence[Principle], # P^L
     clustering:Clustering, # of these, in this order
@@ -23,7 +23,7 @@ def cluster_members(
     "The principles of cluster P_j^C"
     return [principles[i] for i in sorted(clustering.members(j), key=lambda i: -clustering.memberships[i, j])]
 
-# %% ../nbs/08_summarize.ipynb #29fc190f
+# %% ../nbs/08_summarize.ipynb #e5397f8d
 def summarize(
     lm:LM, # M_L
     principles:Sequence[Principle], # P^L

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['train']
 
-# %% ../nbs/11_train.ipynb #b639e049
+# %% ../nbs/11_train.ipynb #22018572
 import hashlib, json, math, os, platform, shutil, sys, time
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from .local import sha256
 from .meter import Meter, measured
 from .recipe import Lessons, Recipe, as_chat_template, lesson_order, make_lessons, split_batch
 
-# %% ../nbs/11_train.ipynb #35c5a682
+# %% ../nbs/11_train.ipynb #e2ffb559
 def _source(data) -> tuple[list[Instance], list[str], dict]:
     "Instances, where each of them stood, and what the card will say of them"
     about = {}
@@ -42,7 +42,7 @@ def _source(data) -> tuple[list[Instance], list[str], dict]:
     content = hashlib.sha256(json.dumps([[x.instruction, x.input, x.output] for x in instances]).encode()).hexdigest()
     return list(instances), list(places) if any(places) else [], about | {'instances': len(instances), 'content': content}
 
-# %% ../nbs/11_train.ipynb #8e77d03d
+# %% ../nbs/11_train.ipynb #05e025ce
 _not_what = {'per_device', 'recompute', 'save_every', 'keep', 'more'}   # these change no weight, or stand there by themselves
 
 def _base_sum(folder:Path) -> str:
@@ -59,7 +59,7 @@ def _settings(recipe:Recipe, data:dict, base:str, lessons:Lessons, bf16:bool, sa
 
 def _alpha(recipe:Recipe) -> float: return recipe.lora and (recipe.lora_alpha or 2.*recipe.lora)
 
-# %% ../nbs/11_train.ipynb #6d965e15
+# %% ../nbs/11_train.ipynb #3deee9a9
 def _claim(out:Path, want:dict) -> dict:
     "The record in the folder if it is of this training, an empty one if there is none, else an error"
     path = out/'train.json'
@@ -75,7 +75,7 @@ def _claim(out:Path, want:dict) -> dict:
             raise ConfigError(f'{out}: holds another training ({what}); set it back, or choose another folder')
     return have
 
-# %% ../nbs/11_train.ipynb #45819039
+# %% ../nbs/11_train.ipynb #43790d24
 class _Books:
     "psi's part of the trainer; it stands before `SFTTrainer`"
     def begin(self, steps:list[list[int]], lengths:list[int], recipe:Recipe, out:Path, main:bool):
@@ -88,7 +88,7 @@ class _Books:
     def create_model_card(self, *a, **kw): "psi writes its own, at the end"
     def _get_train_sampler(self, dataset=None): return [i for s in self.plan for i in s]
 
-# %% ../nbs/11_train.ipynb #fb7c0590
+# %% ../nbs/11_train.ipynb #ea383047
 @patch
 def compute_loss(self:_Books, model, inputs, return_outputs=False, num_items_in_batch=None):
     "The loss of a small batch, as a part of the whole batch's"
@@ -96,7 +96,7 @@ def compute_loss(self:_Books, model, inputs, return_outputs=False, num_items_in_
     total = model(input_ids=inputs['input_ids'], attention_mask=inputs['attention_mask'], graded=inputs['labels'])
     return total/num_items_in_batch.clamp(min=1)*self.accelerator.num_processes   # the devices' gradients are averaged, and shall be added
 
-# %% ../nbs/11_train.ipynb #359ccda1
+# %% ../nbs/11_train.ipynb #cb8433f4
 @patch
 def _diverged(self:_Books, what:str) -> ConfigError:
     last = _checkpoint(self.home)
@@ -109,7 +109,7 @@ def _get_grad_norm(self:_Books, model, grad_norm=None):
     if not math.isfinite(norm := float(norm)): raise self._diverged(f'the gradient is {norm}')
     return norm
 
-# %% ../nbs/11_train.ipynb #a2b4dc05
+# %% ../nbs/11_train.ipynb #53bd1b12
 @patch
 def log(self:_Books, logs, start_time=None):
     "A line of log.jsonl, and the bar"
@@ -131,7 +131,7 @@ def emitted(self:_Books, k:int) -> str:
     kg, n = self.grid.kg(self.meter.kwh), len(self.plan) - self.first
     return f', {kg:.2g} kgCO2e (~{self.kg0 + (kg - self.kg0)/max(k - self.first, 1)*n:.2g} at the end)'
 
-# %% ../nbs/11_train.ipynb #0015cd6d
+# %% ../nbs/11_train.ipynb #281d4bdc
 def _checkpoint(home:Path) -> tuple[int, Path]|None:
     "Step and folder of the newest checkpoint; all that have the name are whole"
     return max(_checkpoints(home), default=None)
@@ -151,7 +151,7 @@ def _forget(path:Path):
     shutil.rmtree(gone, ignore_errors=True)   # a kill may have left it
     if path.exists(): path.replace(gone); shutil.rmtree(gone, ignore_errors=True)
 
-# %% ../nbs/11_train.ipynb #5e64de3c
+# %% ../nbs/11_train.ipynb #33cd5cb3
 @patch
 def _get_output_dir(self:_Books, trial): return str(self.home/'.part')
 
@@ -172,7 +172,7 @@ def _save_checkpoint(self:_Books, model, trial):
         raise DataError(f'{self.home}: the checkpoint of step {k} cannot be written ({_first_line(e)}); make room, then run the same again') from None
     self.saved = time.monotonic()
 
-# %% ../nbs/11_train.ipynb #d508e85c
+# %% ../nbs/11_train.ipynb #07263d7d
 _worth = 60. # seconds of work
 
 @patch
@@ -186,7 +186,7 @@ def is_due(self:_Books) -> bool:
         broadcast_object_list(due)
     return due[0]
 
-# %% ../nbs/11_train.ipynb #4b4df430
+# %% ../nbs/11_train.ipynb #f3f4e6ee
 def _options(recipe:Recipe, out:Path, n_steps:int, devices:int, device:str, bf16:bool):
     "The `SFTConfig` of a recipe"
     from trl import SFTConfig
@@ -197,7 +197,7 @@ def _options(recipe:Recipe, out:Path, n_steps:int, devices:int, device:str, bf16
             dataset_kwargs={'skip_prepare_dataset': True}, logging_steps=1, logging_nan_inf_filter=False, save_strategy='no', report_to='none', disable_tqdm=True, dataloader_pin_memory=device != 'cpu', ddp_find_unused_parameters=False) | recipe.more)
     except (TypeError, ValueError, ImportError, KeyError, AttributeError, OSError) as e: raise ConfigError(f'the options of trl: {_first_line(e)}') from None
 
-# %% ../nbs/11_train.ipynb #80b81367
+# %% ../nbs/11_train.ipynb #c0e967d9
 def _lora(recipe:Recipe):
     "LoRA's settings; None where all weights are trained"
     if not recipe.lora: return None
@@ -205,7 +205,7 @@ def _lora(recipe:Recipe):
     except ImportError: raise ConfigError("lora needs peft; pip install 'psi[train]'") from None
     return LoraConfig(r=recipe.lora, lora_alpha=_alpha(recipe), lora_dropout=recipe.lora_dropout, target_modules='all-linear', task_type='CAUSAL_LM')
 
-# %% ../nbs/11_train.ipynb #c30634ea
+# %% ../nbs/11_train.ipynb #29d3aee5
 def _make_trainer(work:'_Work'):
     "The trainer, with model, lessons and books"
     import torch
@@ -231,10 +231,10 @@ def _make_trainer(work:'_Work'):
     check_loss(trainer, min(rows[:-1], key=lambda r: len(r['input_ids'])), str(work.base))
     return trainer
 
-# %% ../nbs/11_train.ipynb #a102b4c1
+# %% ../nbs/11_train.ipynb #0be634a8
 _words = ('tokenizer.json', 'tokenizer_config.json', 'tokenizer.model', 'special_tokens_map.json', 'added_tokens.json', 'vocab.json', 'merges.txt', 'vocab.txt', 'spiece.model', 'tekken.json', 'chat_template.jinja')
 
-# %% ../nbs/11_train.ipynb #817348fe
+# %% ../nbs/11_train.ipynb #db3fd2e3
 def _write_model(work:'_Work', trainer, part:Path):
     "The trained model, in the form of transformers"
     import torch
@@ -271,14 +271,14 @@ def _say_alpaca(tokenizer, part:Path):
     if (f := part/'tokenizer_config.json').is_file() and 'chat_template' in (c := json.loads(f.read_text())):
         f.write_text(json.dumps({k: v for k, v in c.items() if k != 'chat_template'}, indent=2, ensure_ascii=False))
 
-# %% ../nbs/11_train.ipynb #0daef15a
+# %% ../nbs/11_train.ipynb #1f9d431e
 def _peak_mb() -> dict:
     "Most memory that this process held, in MB"
     import resource, torch
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1024 if sys.platform != 'darwin' else 1 << 20)
     return {'process': round(own)} | ({'device': round(torch.cuda.max_memory_allocated()/1e6)} if torch.cuda.is_available() else {})
 
-# %% ../nbs/11_train.ipynb #01a31412
+# %% ../nbs/11_train.ipynb #010780e6
 def _export(work:'_Work', trainer, seconds:float):
     "The result to its place: `config.json` last of the model, `train.json` last of all, so that a cut is seen"
     part, log = work.out/'.result', read_log(work.out/'log.jsonl')
@@ -296,7 +296,7 @@ def _export(work:'_Work', trainer, seconds:float):
     except _unwritten() as e: raise DataError(f'{work.out}: the model cannot be written ({_first_line(e)}); make room, then run the same again') from None
     finally: shutil.rmtree(part, ignore_errors=True)
 
-# %% ../nbs/11_train.ipynb #5f3ae40b
+# %% ../nbs/11_train.ipynb #11d4a3d9
 def _versions() -> dict:
     def of(name):
         try: return version(name)
@@ -309,14 +309,14 @@ def _hardware(device:str, devices:int) -> dict:
     if not name and os.path.exists('/proc/cpuinfo'): name = next((l.partition(':')[2].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '')
     return dict(device=name or platform.machine(), kind=device, devices=devices, cores=os.cpu_count(), threads=torch.get_num_threads(), system=f'{platform.system()} {platform.machine()}')
 
-# %% ../nbs/11_train.ipynb #448ffeb3
+# %% ../nbs/11_train.ipynb #92e876fa
 def _check_device(device:str):
     "`ConfigError` where it is not there"
     import torch
     if device not in ('cpu', 'cuda'): raise ConfigError(f"device is {device!r}; it is 'cpu' or 'cuda' (of several GPUs, CUDA_VISIBLE_DEVICES chooses)")
     if device == 'cuda' and not torch.cuda.is_available(): raise ConfigError("device is 'cuda', and torch finds no GPU here; leave it out, or install a torch that fits the GPU")
 
-# %% ../nbs/11_train.ipynb #1dbfe741
+# %% ../nbs/11_train.ipynb #0ca6ce08
 class _Work:
     "A training that is being prepared: data, base model, lessons, options"
     def __init__(self, data, model, out, recipe, said, device, licences):
@@ -342,7 +342,7 @@ class _Work:
             lessons=dict(used=len(self.lessons), truncated=self.lessons.truncated, dropped=Counter(d.reason for d in self.lessons.dropped), tokens=sum(self.lessons.lengths), graded=self.lessons.graded),
             licences=licences, carbon='not measured', versions=_versions(), hardware=_hardware(self.device, self.devices), options=self.options.to_dict())
 
-# %% ../nbs/11_train.ipynb #46e5533b
+# %% ../nbs/11_train.ipynb #ab973702
 def _fit(work:_Work) -> tuple:
     "Train, from the newest checkpoint on if there is one; the trainer and the seconds that the training took in all"
     trainer, found = _make_trainer(work), _checkpoint(work.out/'checkpoints')
@@ -359,7 +359,7 @@ def _fit(work:_Work) -> tuple:
         else: trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
     return trainer, trainer.before + time.monotonic() - trainer.started
 
-# %% ../nbs/11_train.ipynb #b261097a
+# %% ../nbs/11_train.ipynb #88455c23
 def _safely(work:_Work) -> tuple:
     "`_fit`, with what may happen to it said in a line"
     import torch
@@ -375,7 +375,7 @@ def _safely(work:_Work) -> tuple:
         why = 'the memory is full'
     raise EngineError(f'{why}; set per_device below {work.options.per_device_train_batch_size}, max_length below {work.recipe.max_length}, or recompute to true')
 
-# %% ../nbs/11_train.ipynb #6098c25c
+# %% ../nbs/11_train.ipynb #dcff8d1e
 def train(
     data, # D_t: a file that psi reads, the folder of a run, a `datasets.Dataset`, or a list of `Instance`
     model:str|os.PathLike, # M_t before: what `psi.base.base_folder` takes
