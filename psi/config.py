@@ -115,9 +115,6 @@ class BoundaryConfig(_Table):
         if model and info.data.get('anonymize') is False: raise ValueError('it is not used with anonymize = false; leave one of the two out')
         return model
 
-# %% ../nbs/13_config.ipynb #c286b59c
-#| export
-
 # %% ../nbs/13_config.ipynb #b941f539
 class CarbonConfig(_Table):
     "how energy is measured and emissions are counted (A.4)"

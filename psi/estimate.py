@@ -163,7 +163,7 @@ def _part(work:_Work, lm:LM, p:Probe, requests:Guess) -> Part:
 
 def _ends(g:Guess) -> tuple[float, float, float]: return g.low, g.mid, g.high
 
-# %% ../nbs/14_estimate.ipynb #91cf4697
+# %% ../nbs/14_estimate.ipynb #338ae892
 def _lists(work:_Work, stage:str, principles:Sequence[Principle], k:int) -> tuple[Probe, list[list]]:
     "A few lists of tasks, and the candidates in each"
     s, K = getattr(work.config, stage), work.private()
@@ -183,7 +183,10 @@ def _expand(work:_Work, k:int) -> tuple[Part, list[Instance]]:
     need = Guess(*(candidates_needed(work.config.expand.n, s)/max(e, 1e-9) for s, e in ((a.high, each.high), (a.mid, each.mid), (a.low, each.low))))
     return _part(work, work.M_g, p, _whole(need)), kept
 
-def _whole(g:Guess) -> Guess: return Guess(*(math.ceil(v) if v < math.inf else v for v in (g.low, g.mid, g.high)))
+def _whole(g:Guess) -> Guess:
+    "Whole requests; an upper end of more than twenty times the middle says only that none is known"
+    high = g.high if g.high <= 20*g.mid else math.inf
+    return Guess(*(math.ceil(v) if v < math.inf else v for v in (g.low, g.mid, high)))
 
 # %% ../nbs/14_estimate.ipynb #1a035904
 def _reflect(work:_Work, initial:list[Instance], k:int) -> tuple[Part, list[Principle]]:
@@ -241,7 +244,7 @@ def _generate(work:_Work, high:list[Principle], k:int) -> Part:
     need = Guess(*(candidates_needed(n, s, r)/max(e, 1e-9) for s, r, e in ((a.high, q.low, each.high), (a.mid, q.mid, each.mid), (a.low, q.high, each.low))))
     return _part(work, work.M_g, p, _whole(need))
 
-# %% ../nbs/14_estimate.ipynb #97861770
+# %% ../nbs/14_estimate.ipynb #3420a662
 class Outlook:
     "What a run will take, before it has begun"
     def __init__(self,
@@ -250,9 +253,10 @@ class Outlook:
         spent:str='',  # what finding out took
     ): self.parts, self.config, self.spent = list(parts), config, spent
 
-    def to_dict(self) -> dict: # plain values for JSON
+    def to_dict(self) -> dict: # plain values for JSON; an upper end that is not known is None
         "All stages and their sums"
-        return dict(parts=[asdict(p) for p in self.parts], total={k: asdict(g) if (g := self.total(k)) else None for k in ('tokens', 'seconds', 'kg', 'money')})
+        total = {k: asdict(g) if (g := self.total(k)) else None for k in ('tokens', 'seconds', 'kg', 'money')}
+        return _finite(dict(parts=[asdict(p) for p in self.parts], total=total))
 
     def total(self,
         what:str, # 'tokens', 'seconds', 'kg' or 'money'
@@ -260,6 +264,13 @@ class Outlook:
         "The sum over all stages"
         values = [getattr(p, what) for p in self.parts]
         return None if None in values else sum(values, sure(0))
+
+# %% ../nbs/14_estimate.ipynb #f8b1ef66
+def _finite(x):
+    "JSON knows no infinity; where there is no upper end, it gets none"
+    if isinstance(x, dict): return {k: _finite(v) for k, v in x.items()}
+    if isinstance(x, list): return list(map(_finite, x))
+    return None if x == math.inf else x
 
 # %% ../nbs/14_estimate.ipynb #ebbf4ea7
 def _time(g:Guess) -> str:
@@ -280,7 +291,7 @@ def _limits(o:'Outlook') -> list[str]:
         out.append(f'budget.{k} = {limit:g}: ' + ('it is not known whether that is enough' if g is None else 'enough' if g.high <= limit else f'probably enough, for certain only with {g.high:,.3g}' if g.mid <= limit else f'the run would stop after about {limit/g.mid:.0%}'))
     return out
 
-# %% ../nbs/14_estimate.ipynb #4208414a
+# %% ../nbs/14_estimate.ipynb #03e12d8e
 @patch
 def _repr_markdown_(self:Outlook) -> str:
     "A row a stage, the sum, and what the budget makes of it"
@@ -289,7 +300,7 @@ def _repr_markdown_(self:Outlook) -> str:
     rows = [_cells(p.stage, p.model, p.requests if p.requests.high else None, p.tokens, p.seconds, p.kg, p.money) for p in self.parts]
     rows.append(_cells('**all**', '', None, *(self.total(k) for k in ('tokens', 'seconds', 'kg', 'money'))))
     notes = ['most likely, and where it should lie, roughly in nine of ten cases']
-    if any(p.requests.high == math.inf for p in self.parts): notes.append(f'∞: so few requests cannot tell whether this model has {self.config.generate.n:,} different things to say; look again after a smaller run')
+    if any(p.requests.high == math.inf for p in self.parts): notes.append(f'∞: so few requests cannot tell whether this model has {self.config.generate.n:,} different things to say; look again with more of them, or after a smaller run')
     return head + '\n'.join(rows) + '\n\n' + '\n\n'.join(notes + _limits(self) + [self.spent]*bool(self.spent))
 
 # %% ../nbs/14_estimate.ipynb #142713c4

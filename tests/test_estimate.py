@@ -1,8 +1,8 @@
 "A look ahead: what it says comes true, it keeps to the boundary, and it asks no more than it may"
-import random
+import json, random
 import pytest
 from psi.core import ConfigError, DataError
-from psi.estimate import Guess, candidates_needed, estimate, mean, rare, share
+from psi.estimate import Guess, _whole, candidates_needed, estimate, mean, rare, share
 from psi.lm import scripted
 from psi.folder import Run
 from psi.pipeline import run
@@ -54,6 +54,8 @@ def test_no_more_than_it_may_and_no_trace_in_the_run(tmp_path):
 def test_a_model_that_has_not_so_much_to_say(tmp_path):
     with scripted(writer(words=3)) as url: o = estimate(config(url, 'generate.n=20_000', 'carbon.measure=false'), 3, tmp_path, said=lambda line: None)
     assert o.total('tokens').high == float('inf') and '∞' in o._repr_markdown_() and 'cannot tell whether this model has 20,000 different things to say' in o._repr_markdown_()
+    file, = tmp_path.glob('estimates/*/outlook.json')
+    assert json.loads(file.read_text(), parse_constant=pytest.fail)['total']['tokens']['high'] is None   # JSON knows no infinity
 
 
 def test_given_principles_need_no_large_model(tmp_path):
@@ -70,6 +72,7 @@ def test_what_is_wrong(tmp_path):
 
 def test_numbers():
     assert candidates_needed(10, .5) == 20 and candidates_needed(10, 0) == float('inf') and candidates_needed(10**6, .5, .01) == float('inf')
+    assert _whole(Guess(1, 10, 200)).high == 200 and _whole(Guess(1, 10, 201)).high == float('inf')
     a, b = share(3, 10), share(30, 100)
     assert a.low < b.low < .3 < b.high < a.high and share(0, 5).low == 0 and share(5, 5).high > .999
     assert rare(0, 1000).low == 0 and rare(0, 1000).high < .004 and rare(10, 1000).low < .01 < rare(10, 1000).high
