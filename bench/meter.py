@@ -1,6 +1,6 @@
 """What measuring costs: the same task with and without psi's meter, wall and processor time. In one run, alternating, a process each.
 
-    python bench/meter.py                              busy and idle tasks of 30 s, three pairs each; six minutes
+    python bench/meter.py                              busy and idle tasks of 60 s, three pairs each; twelve minutes
     python bench/meter.py --seconds 5 --repeat 1
     python bench/meter.py --tracking process --every 1
 
@@ -41,7 +41,7 @@ def measure(way, task, rounds, argv):
 
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--seconds', type=float, default=30., help='that a task takes')
+    p.add_argument('--seconds', type=float, default=60., help='that a task takes')
     p.add_argument('--repeat', type=int, default=3, help='pairs')
     p.add_argument('--every', type=float, default=10., help='seconds between rows')
     p.add_argument('--tracking', default='machine', choices=['machine', 'process'])

@@ -71,7 +71,7 @@ def _next(budget:Budget):
     "Let those who wait look again"
     if budget._turn: budget._turn.set(); budget._turn = None
 
-# %% ../nbs/01_budget.ipynb #00346e62
+# %% ../nbs/01_budget.ipynb #98771060
 @patch
 def check(self:Budget,
     lm=None, body:dict|None=None, # a request that is to come

@@ -90,7 +90,7 @@ def rare(
     if not pairs: return Guess(0., 0., 1.)
     return Guess(float(chi2.ppf(.05, 2*hits))/2/pairs if hits else 0., hits/pairs, min(1., float(chi2.ppf(.95, 2*hits + 2))/2/pairs))
 
-# %% ../nbs/14_estimate.ipynb #db8bb256
+# %% ../nbs/14_estimate.ipynb #2c972064
 @dataclass(frozen=True)
 class Probe:
     "A few requests of a stage"
@@ -101,21 +101,25 @@ class Probe:
     watts:float|None=None # of this machine meanwhile; None where it was not measured
     flight:int=1   # requests in flight at once, in the run
     lost:tuple[dict, ...]=() # tries that gave no answer
+    usual:tuple[float, ...]=() # mean length of the stage's prompts, divided by that of each prompt asked; () where they are alike
 
     @property
     def good(self) -> list[Reply]: return [r for r in self.replies if not r.error]
     @property
     def told(self) -> bool: return all(None not in (r.prompt_tokens, r.completion_tokens) for r in self.good)
     @property
+    def used(self) -> list[tuple[float, float, float]]: # prompt, cached and completion tokens of a request with a prompt of the mean length
+        return [(r.prompt_tokens*u, (r.cached_tokens or 0)*u, r.completion_tokens) for r, u in zip(self.replies, self.usual or [1.]*len(self.replies)) if not r.error]
+    @property
     def tokens(self) -> Guess|None: # of a request, failed tries included; None where the engine does not tell
         lost = sum((f[k] or 0) for f in self.lost for k in ('prompt_tokens', 'completion_tokens'))/len(self.good)
-        return mean([r.prompt_tokens + r.completion_tokens + lost for r in self.good]) if self.told else None
+        return mean([prompt + completion + lost for prompt, _, completion in self.used]) if self.told else None
     @property
     def seconds(self) -> Guess: # of a request, failed tries included
         return mean([r.seconds + sum(f['seconds'] for f in self.lost)/len(self.good) for r in self.good])
 
-# %% ../nbs/14_estimate.ipynb #624d0c72
-def _probe(work:_Work, lm:LM, requests:Sequence[Request], stage:str, flight:int) -> Probe:
+# %% ../nbs/14_estimate.ipynb #a361ebd6
+def _probe(work:_Work, lm:LM, requests:Sequence[Request], stage:str, flight:int, usual:Sequence[float]=()) -> Probe:
     "Ask them"
     start, known, notes = time.monotonic(), all(lm.journal.get(lm.key(r)) for r in requests), work.folder/'loads.json'
     loads = json.loads(notes.read_text()) if notes.exists() else {}
@@ -124,14 +128,14 @@ def _probe(work:_Work, lm:LM, requests:Sequence[Request], stage:str, flight:int)
         if not known: lm.open(); write_text(notes, json.dumps(loads := loads | {stage: time.monotonic() - start}))
         replies = [reply for _, reply in lm.stream(requests)]
     if all(r.error for r in replies): raise DataError(f'{stage}: no request was answered ({replies[0].error}); correct the config of {lm.model}')
-    return Probe(stage, lm.model, replies, loads.get(stage, 0.), _watts(work, stage), flight, tuple(work.journal.failures(stage)))
+    return Probe(stage, lm.model, replies, loads.get(stage, 0.), _watts(work, stage), flight, tuple(work.journal.failures(stage)), tuple(usual))
 
 def _watts(work:_Work, stage:str) -> float|None:
     "What this machine took, by the readings that lack nothing; None where there are none"
     m = measured(r for r in work.journal.energy(stage) if None not in (r['cpu'], r['gpu'], r['ram']))
     return m.kwh*3.6e6/m.seconds if m.kwh and m.seconds else None
 
-# %% ../nbs/14_estimate.ipynb #e47a188c
+# %% ../nbs/14_estimate.ipynb #02f866af
 @dataclass(frozen=True)
 class Part:
     "What a stage will take"
@@ -158,17 +162,18 @@ def _part(work:_Work, lm:LM, p:Probe, requests:Guess) -> Part:
         far = requests*Guess(e.low, (e.low + e.high)/2, e.high)*(books.far/len(p.good))
         kg = kg + far if kg else far
     price = make_prices(c).get(lm.model)
-    money = requests*mean([cost(price, r.prompt_tokens, r.cached_tokens or 0, r.completion_tokens) for r in p.good]) if price and p.told else None
+    money = requests*mean([cost(price, *tokens) for tokens in p.used]) if price and p.told else None
     return Part(p.stage, p.model, requests, tokens, seconds, kg, money)
 
 def _ends(g:Guess) -> tuple[float, float, float]: return g.low, g.mid, g.high
 
-# %% ../nbs/14_estimate.ipynb #338ae892
+# %% ../nbs/14_estimate.ipynb #5b436865
 def _lists(work:_Work, stage:str, principles:Sequence[Principle], k:int) -> tuple[Probe, list[list]]:
     "A few lists of tasks, and the candidates in each"
     s, K = getattr(work.config, stage), work.private()
-    asks = [task_request(i, work.M_g, work.seeds, principles, s.per_request, s.examples, work.config.seed, stage, **K) for i in range(k)]
-    p = _probe(work, work.M_g, [r for r, _ in asks], stage, work.config.M_g.concurrency)
+    asks = [task_request(i, work.M_g, work.seeds, principles, s.per_request, s.examples, work.config.seed, stage, **K) for i in range(max(k, 100))]
+    long = [len(str(r.prompt)) for r, _ in asks]
+    p = _probe(work, work.M_g, [r for r, _ in asks[:k]], stage, work.config.M_g.concurrency, [statistics.fmean(long)/n for n in long[:k]])
     opened = 'Instruction:' if work.M_g.mode == 'completion' else ''
     return p, [_candidates(reply, origin, opened) for reply, (_, origin) in zip(p.replies, asks)]
 
@@ -244,7 +249,7 @@ def _generate(work:_Work, high:list[Principle], k:int) -> Part:
     need = Guess(*(candidates_needed(n, s, r)/max(e, 1e-9) for s, r, e in ((a.high, q.low, each.high), (a.mid, q.mid, each.mid), (a.low, q.high, each.low))))
     return _part(work, work.M_g, p, _whole(need))
 
-# %% ../nbs/14_estimate.ipynb #3420a662
+# %% ../nbs/14_estimate.ipynb #0b1ea049
 class Outlook:
     "What a run will take, before it has begun"
     def __init__(self,
@@ -265,7 +270,7 @@ class Outlook:
         values = [getattr(p, what) for p in self.parts]
         return None if None in values else sum(values, sure(0))
 
-# %% ../nbs/14_estimate.ipynb #f8b1ef66
+# %% ../nbs/14_estimate.ipynb #d96d9f4d
 def _finite(x):
     "JSON knows no infinity; where there is no upper end, it gets none"
     if isinstance(x, dict): return {k: _finite(v) for k, v in x.items()}
@@ -291,7 +296,7 @@ def _limits(o:'Outlook') -> list[str]:
         out.append(f'budget.{k} = {limit:g}: ' + ('it is not known whether that is enough' if g is None else 'enough' if g.high <= limit else f'probably enough, for certain only with {g.high:,.3g}' if g.mid <= limit else f'the run would stop after about {limit/g.mid:.0%}'))
     return out
 
-# %% ../nbs/14_estimate.ipynb #03e12d8e
+# %% ../nbs/14_estimate.ipynb #a0f3ce93
 @patch
 def _repr_markdown_(self:Outlook) -> str:
     "A row a stage, the sum, and what the budget makes of it"

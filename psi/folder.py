@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Run']
 
-# %% ../nbs/14_folder.ipynb #1a596da8
+# %% ../nbs/14_folder.ipynb #3665e06d
 import json, os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -63,7 +63,7 @@ def journal(self:Run) -> Journal:
     if not (path := self.folder/'journal.sqlite').exists(): raise DataError(f'{path}: this run has asked no model yet')
     return Journal(path, repair=False)
 
-# %% ../nbs/14_folder.ipynb #272bc3f3
+# %% ../nbs/14_folder.ipynb #9de6d1e7
 @patch
 def ledger(self:Run,
     config:Config|None=None, # with other places and prices; the default is the run's own
