@@ -2,7 +2,8 @@
 import json, random
 import pytest
 from psi.core import ConfigError, DataError
-from psi.estimate import Guess, _whole, candidates_needed, estimate, mean, rare, share
+from psi.estimate import Guess, Probe, _whole, candidates_needed, estimate, mean, rare, share
+from psi.journal import Reply
 from psi.lm import scripted
 from psi.folder import Run
 from psi.pipeline import run
@@ -78,6 +79,27 @@ def test_numbers():
     assert rare(0, 1000).low == 0 and rare(0, 1000).high < .004 and rare(10, 1000).low < .01 < rare(10, 1000).high
     assert mean([4.]) == Guess(2, 4, 8) and mean([4., 4., 4.]) == Guess(4, 4, 4)
     for values in ([1, 2, 3, 4, 5], [100, 1, 1, 1, 1]): assert 0 <= mean(values).low <= sum(values)/5 <= mean(values).high
+
+
+def test_prompts_are_known_beforehand():
+    "Five prompts of a hundred differ from the rest; what is known of all of them takes the place of what was drawn"
+    replies = [Reply('a', prompt_tokens=100, cached_tokens=50, completion_tokens=10), Reply('', error='no'), Reply('b', prompt_tokens=400, completion_tokens=10)]
+    p = Probe('expand', 'm', replies, usual=(2., 7., .5))
+    assert p.used == [(200., 100., 10), (200., 0., 10)] and p.tokens == Guess(210, 210, 210)
+    assert Probe('expand', 'm', replies).tokens.mid == 260
+
+
+def test_long_seeds_among_short_ones(tmp_path):
+    "Whether the first few requests show long examples or short ones makes no difference to what a prompt is expected to have"
+    from psi.core import Instance
+    seeds = [Instance(f'Describe the {w} of number {i}.' + ' It is old.'*(200 if i % 5 == 0 else 1), '', w) for i, w in enumerate(WORDS*2)]
+    (tmp_path/'seeds.jsonl').write_text('\n'.join(json.dumps(dict(instruction=s.instruction, input=s.input, output=s.output)) for s in seeds))
+    mids = []
+    for seed in range(4):
+        with scripted(writer()) as url: o = estimate(config(url, f'seeds={tmp_path/"seeds.jsonl"}', f'seed={seed}', 'carbon.measure=false', 'generate.principles="none"', 'M_g.concurrency=1'), 2, tmp_path/f'{seed}', said=lambda line: None)
+        part, = o.parts
+        mids.append(part.tokens.mid/part.requests.mid)
+    assert max(mids) < 1.35*min(mids), mids
 
 
 def test_the_same_boundary_as_a_run(tmp_path):
