@@ -115,7 +115,7 @@ class BoundaryConfig(_Table):
         if model and info.data.get('anonymize') is False: raise ValueError('it is not used with anonymize = false; leave one of the two out')
         return model
 
-# %% ../nbs/13_config.ipynb #b941f539
+# %% ../nbs/13_config.ipynb #6c724a0d
 class CarbonConfig(_Table):
     "how energy is measured and emissions are counted (A.4)"
     measure:bool = Field(True, description='read what this machine takes while it works')
@@ -133,7 +133,7 @@ class CarbonConfig(_Table):
     def _is_somewhere(self):
         if self.country or self.region:
             try: grid(self.country, self.region, self.intensity or None, self.pue)
-            except ConfigError as e: raise ValueError(str(e)) from None
+            except ConfigError as e: raise ValueError(str(e) if 'not installed' in str(e) else f'carbon.{e}') from None
         return self
 
 # %% ../nbs/13_config.ipynb #1cdd8598
@@ -194,7 +194,7 @@ def _fields_of(loc:Sequence) -> dict:
     for key in loc: model = getattr(model.model_fields.get(key), 'annotation', None) if isinstance(model, type) and issubclass(model, BaseModel) else None
     return getattr(model, 'model_fields', {})
 
-# %% ../nbs/13_config.ipynb #3113fc94
+# %% ../nbs/13_config.ipynb #358efce4
 def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
     "The first complaint of pydantic, in one line: the place, the setting, its value, what is allowed"
     x = e.errors()[0]
@@ -203,8 +203,10 @@ def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
         known = list(_fields_of(loc[:-1]))
         near = get_close_matches(str(loc[-1]), known, 1)
         return ConfigError(f'{where(loc)}: unknown setting {key}; ' + (f'did you mean {near[0]}? ' if near else '') + f'allowed: {", ".join(known)}')
+    told = str(x['ctx']['error']) if x['type'] == 'value_error' else x['msg'][0].lower() + x['msg'][1:]
+    if isinstance(x['input'], dict) and x['type'] == 'value_error': return ConfigError(f'{where(loc)}: {told}')   # a rule about several settings names them itself
     value = 'not what it should be' if key.startswith(('boundary.terms', 'boundary.patterns')) else repr(x['input'])   # these may be secrets
-    return ConfigError(f'{where(loc)}: {key} is {value}; {x["msg"][0].lower() + x["msg"][1:]}')
+    return ConfigError(f'{where(loc)}: {key} is {value}; {told}')
 
 # %% ../nbs/13_config.ipynb #1310766c
 def put_setting(
@@ -226,7 +228,7 @@ def _deep(base:dict, over:dict) -> dict:
     "`base` with the settings of `over`, table by table"
     return base | {k: _deep(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in over.items()}
 
-# %% ../nbs/13_config.ipynb #ca42444d
+# %% ../nbs/13_config.ipynb #80f49838
 def read_config(
     path:str|os.PathLike|None=None, # a TOML file; None takes the defaults
     sets:Iterable[str]=(), # 'generate.n=100' and the like, applied on top
@@ -245,7 +247,7 @@ def read_config(
     d = _deep(_defaults(d), d)
     def where(loc):
         i = _line(text, loc)
-        return f'{path} line {i}' if i else '--set' if any(s.startswith('.'.join(map(str, loc))) for s in sets) else str(path or 'config')
+        return f'{path} line {i}' if i else '--set' if loc and any(s.startswith('.'.join(map(str, loc))) for s in sets) else str(path or 'config')
     try: return Config(**d)
     except ValidationError as e: raise _explain(e, where) from None
 

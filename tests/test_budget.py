@@ -87,7 +87,7 @@ def test_other_limits(whole, tmp_path, monkeypatch, limit, settings):
 
 
 def test_a_budget_of_money_needs_prices():
-    with pytest.raises(ConfigError, match='budget.money needs the price of script .M_L.; add it to prices'): config('http://localhost:1/v1', 'budget.money=1')
+    with pytest.raises(ConfigError, match='^config: budget.money needs the price of script .M_L.; add it to prices'): config('http://localhost:1/v1', 'budget.money=1')
     for bad in ('budget.tokens=-1', 'prices={script = {prompt = -1, completion = 2}}', 'prices={script = {prompt = 1}}', 'budget.tonkens=5'):
         with pytest.raises(ConfigError) as e: config('http://localhost:1/v1', bad)
         assert bad.partition('=')[0] in str(e.value) and '\n' not in str(e.value)
