@@ -131,8 +131,9 @@ def test_one_row_a_stage_and_each_of_its_own(tmp_path):
             time.sleep(.05)
         with m.stage('moment'): pass
         m.now('generate', 'small'); m.now('generate', 'small'); time.sleep(.05)
-        assert [r['stage'] for r in j.energy()][-3:] == ['expand', 'inner', 'expand']     # they are on the disk when the next begins
-    rows = [r for r in j.energy() if r['stage']]
+        assert [s for r in j.energy() if (s := r['stage']) in ('expand', 'inner')] == ['expand', 'inner', 'expand']     # they are on the disk when the next begins
+    assert all(r['seconds'] >= .01 for r in j.energy() if r['stage'] == 'moment')   # on a busy machine it may be one
+    rows = [r for r in j.energy() if r['stage'] not in ('', 'moment')]
     assert [(r['stage'], r['model']) for r in rows] == [('expand', 'large'), ('inner', ''), ('expand', 'large'), ('generate', 'small')]
     for r in rows:
         for p, watts in zip(REALS, (60, 300, 20)): assert r[p] == pytest.approx(watts*r['seconds']/3.6e6, rel=1e-6)
