@@ -219,7 +219,10 @@ def put_setting(
     value = re.sub(r'^\s*([+-]?)\.(?=\d)', r'\g<1>0.', value)   # .5 is a number to most of us, not to TOML
     try: value = tomllib.loads(f'x = {value}')['x']
     except tomllib.TOMLDecodeError: value = value.strip()   # plain text
-    *path, last = key.strip().split('.')
+    try: at, path = tomllib.loads(f'{key} = 0'), []
+    except tomllib.TOMLDecodeError: raise ConfigError(f'--set {assignment}: {key.strip()!r} is not the name of a setting; a name with dots or spaces stands in quotes, e.g. prices."gpt-4.1".prompt=2') from None
+    while isinstance(at, dict): (k, at), = at.items(); path.append(k)
+    *path, last = path
     for k in path: d = d.setdefault(k, {}) if isinstance(d, dict) else {}
     if isinstance(d, dict): d[last] = value
 

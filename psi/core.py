@@ -210,7 +210,7 @@ def _table_rows(path:Path) -> Iterator[tuple[str, dict]]:
         for row in rows:
             place, start = f'{path} line {start}', rows.line_num + 2
             if not any(v.strip() for v in row): continue
-            if len(row) != len(names): raise DataError(f'{place}: {len(row)} values for {len(names)} columns ({", ".join(names)}); a value that holds {sep!r} or a line break stands in double quotes')
+            if len(row) != len(names): raise DataError(f'{place}: {len(row)} value{"s" * (len(row) != 1)} for {len(names)} columns ({", ".join(names)}); a value that holds {sep!r} or a line break stands in double quotes')
             yield place, dict(zip(names, row))
     except csv.Error as e: raise DataError(f'{path} line {start}: not a row of a table ({e}); mend the quotes there') from None
 

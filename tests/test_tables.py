@@ -36,7 +36,7 @@ def test_empty_lines_are_no_rows(tmp_path):
 
 @pytest.mark.parametrize('text, said', [
     ('instruction,output\n"a\nb",c\nAdd 1,000,1\n', ' line 4: 3 values for 2 columns (instruction, output)'),
-    ('instruction,output\na\n', ' line 2: 1 values for 2 columns'),
+    ('instruction,output\na\n', ' line 2: 1 value for 2 columns'),
     ('instruction,output\na,b\nc,"d\ne,f\n', ' line 3: not a row of a table'),
     ('instruction,output\na,"b"c\n', ' line 2: not a row of a table'),
     ('instruction,output\na,b\n,c\n', ' line 3: no instruction'),
