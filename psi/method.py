@@ -56,7 +56,7 @@ def stages_table(
     head = '| stage | what happens | in | out | model | in the paper |\n|:--|:--|:--|:--|:--|:--|\n'
     return in_latex(head + '\n'.join(f"| {' | '.join(r)} |" for r in rows))
 
-# %% ../nbs/00_method.ipynb #4d9174e6
+# %% ../nbs/00_method.ipynb #75afab37
 _at = dict(expand=(14, 40, 136), boundary=(172, 40, 136), reflect=(344, 40, 106), cluster=(172, 124, 136), summarize=(344, 124, 106),
     generate=(172, 222, 136), diversity=(14, 222, 136), train=(14, 296, 136), evaluate=(172, 296, 136), carbon=(14, 360, 436))
 _ways = ('46,124 46,86', '118,124 118,86', '150,63 172,63', '308,63 344,63', '397,86 397,108 240,108 240,124', '308,147 344,147', '397,170 397,245 308,245',
@@ -64,7 +64,7 @@ _ways = ('46,124 46,86', '118,124 118,86', '150,63 172,63', '308,63 344,63', '39
 _look = {'M_g': ('#e3eff7', '#1f5f8b'), 'M_L': ('#fbe6d6', '#94420f'), 'M_t': ('#e2f1e5', '#2c6a3f'), '': ('#eef0f2', '#4a5058')}
 _ink, _pale, _private, _paper, _white = '#1d2228', '#5b626b', '#6b3fa0', '#fbfbf9', '#fff'
 
-# %% ../nbs/00_method.ipynb #7249ea9a
+# %% ../nbs/00_method.ipynb #f8dedf02
 def _spans(text:str):
     "Pieces of a text: what it says, whether it is a symbol's letter, how far below the line it stands"
     at = 0
@@ -85,7 +85,7 @@ def _text(x:float, y:float, text:str, fill:str='', more:str='') -> str:
 def _rect(x, y, w, h, fill, frame, width=1):
     return f'<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="6" fill="{fill}" stroke="{frame}"' + (f' stroke-width="{width}"/>' if width != 1 else '/>')
 
-# %% ../nbs/00_method.ipynb #103f12b7
+# %% ../nbs/00_method.ipynb #b13fc8dd
 def _arrow(
     way:str, # its corners: 'x,y x,y ...'
 ) -> tuple[str, str]: # as parts of SVG paths: the line, the head
@@ -95,7 +95,7 @@ def _arrow(
     bx, by = x - 7*dx, y - 7*dy
     return f'M{way.rsplit(" ", 1)[0]} {bx},{by}', f'M{x},{y} {bx-4*dy},{by-4*dx} {bx+4*dy},{by+4*dx}Z'
 
-# %% ../nbs/00_method.ipynb #5d23749b
+# %% ../nbs/00_method.ipynb #f18c1a98
 def _badge(model:str, right:float, y:float, colour:str) -> str:
     "Which model works there, with its right edge at `right`"
     w = 32 if model[:2] == 'M_' else 66
@@ -112,7 +112,7 @@ def _box(s:Stage, lit:bool|None) -> str:
     if lit: out += f'<circle class="here" cx="{x+1}" cy="{y+1}" r="8" fill="{_ink}"/><circle cx="{x+1}" cy="{y+1}" r="3" fill="{_white}"/>'
     return out
 
-# %% ../nbs/00_method.ipynb #2eeb7e3d
+# %% ../nbs/00_method.ipynb #c5aa1fda
 def _ground(lit:str) -> str:
     "The panel, the large model's place behind its wall, the arrows, and what a person brings"
     lines, brown = _pale if lit else _ink, _look['M_L'][1]
@@ -127,7 +127,7 @@ def _ground(lit:str) -> str:
         out += _rect(x, 124, 64, 46, _white, frame) + _text(x+32, 143, name, frame, ' text-anchor="middle"') + _text(x+32, 161, what, frame, ' text-anchor="middle"')
     return out
 
-# %% ../nbs/00_method.ipynb #e1003ed0
+# %% ../nbs/00_method.ipynb #df64a422
 def _words() -> str:
     "What the arrows carry, and the key to the badges"
     out = ''.join(_text(x, y, s) for x, y, s in ((284, 104, '$P^L$'), (406, 218, '$P^H$'), (90, 287, '$D_t$'), (349, 324, 'scores')))
@@ -135,7 +135,7 @@ def _words() -> str:
         out += _badge(model, x+32, 400, _look[model][1]) + _text(x+39, 414, what, '', '')
     return out
 
-# %% ../nbs/00_method.ipynb #3adf25c9
+# %% ../nbs/00_method.ipynb #ee115cf6
 @dataclass(frozen=True)
 class MethodMap:
     "A picture of the method, which shows itself"
@@ -145,7 +145,7 @@ class MethodMap:
     def _repr_svg_(self): return self.svg
     def __repr__(self): return self.says
 
-# %% ../nbs/00_method.ipynb #77676bed
+# %% ../nbs/00_method.ipynb #9ba37030
 def method_map(
     stage:str='',  # the one to light: a name in `STAGES`, or what a run calls it; '' for none
     width:int=460, # px on a page that has the room; on a narrower one it shrinks

@@ -108,6 +108,13 @@ def test_the_table_has_every_stage_and_its_page():
     assert in_latex('$D_seed$, 5$ and $K$') == r'$\mathcal{D}_{seed}$, 5$ and $\mathcal{K}$'
 
 
+@pytest.mark.skipif(not (ROOT/'nbs').is_dir(), reason='no notebooks beside the tests')
+@pytest.mark.parametrize('notebook', ['index', '00_method'])
+def test_the_tables_that_stand_as_text_are_those_of_the_rows(notebook):
+    cells = json.loads((ROOT/f'nbs/{notebook}.ipynb').read_text(encoding='utf-8'))['cells']
+    assert any(stages_table() in ''.join(c['source']) for c in cells if c['cell_type'] == 'markdown'), stages_table()
+
+
 def shown(notebook, source):
     "The stored picture of the cell that draws it"
     cells = json.loads((ROOT/f'nbs/{notebook}.ipynb').read_text(encoding='utf-8'))['cells']
