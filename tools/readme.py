@@ -68,7 +68,8 @@ class Readme:
     def figure(self, content, kind):
         path = f'{IMAGES}/index-{len(self.files)+1}.{kind}'
         self.files[path] = content
-        return f'![]({path})'
+        says = re.search(r'<title>(.*?)</title>', content.decode()) if kind == 'svg' else None
+        return f"![{says[1] if says else ''}]({path})"
 
     def stale(self):
         "Figures of an earlier index, which nothing shows any more"
