@@ -274,7 +274,7 @@ def _data_sum(run:Run) -> str:
     "What the card is about, as 16 digits"
     return sha256(b'\0'.join((run.folder/f).read_bytes() if (run.folder/f).exists() else b'' for f in ('instances.jsonl', 'principles.jsonl', 'psi.toml'))).hexdigest()[:16]
 
-# %% ../nbs/14_datacard.ipynb #638c11f0
+# %% ../nbs/14_datacard.ipynb #43cf859f
 def dataset_card(
     run:Run, # with instances
     told:Told=Told(), # what only a person knows
@@ -284,14 +284,14 @@ def dataset_card(
     "README.md of a run's dataset"
     if not run.instances: raise DataError(f'{run.folder}: has no instances yet, so there is nothing to describe; go on with the run first')
     c, hide = run.config, _secrets(run, knowledge)
-    intro = f'{len(run.instances):,} instances for instruction tuning, written by the small model {as_text(_bare(c.M_g.model))}' + (f' under {len(run.principles)} principles' if run.principles else '') + '.'
+    intro = f'{len(run.instances):,} instance{"s"*(len(run.instances) != 1)} for instruction tuning, written by the small model {as_text(_bare(c.M_g.model))}' + (f' under {len(run.principles)} principle{"s"*(len(run.principles) != 1)}' if run.principles else '') + '.'
     parts = [f'# {as_text(_one_line(told.title or c.name))}', _PRIVATE.strip()*bool(c.knowledge.source), intro, _made(run), _models(run), _terms_of_use(run, told), _principles(run, hide), _example(run, hide), _counts(run), _cost(run), _audited(run, hide, knowledge), _limits(run, told, benchmarks), _repeat(run)]
     body = '\n\n'.join(filter(None, parts)) + '\n'
     head = _header(run, told)
     return f'{head}\n<!-- Written by psi card. data {_data_sum(run)}, card {_sum(head, body)}. -->\n\n{body}'
 
-# %% ../nbs/14_datacard.ipynb #a4ea3ac9
-_MARK = re.compile(r'<!-- Written by psi card\. data ([0-9a-f]{16}), card ([0-9a-f]{16})\. -->')
+# %% ../nbs/14_datacard.ipynb #0f6cab3e
+_MARK = re.compile(r'^<!-- Written by psi card\. data ([0-9a-f]{16}), card ([0-9a-f]{16})\. -->$', re.M)
 
 def _sum(head:str, body:str) -> str: return sha256('\n'.join((head.strip(), body.strip())).encode()).hexdigest()[:16]
 
