@@ -113,7 +113,7 @@ def test_fences_and_text():
 def test_the_model_card_shows_hostile_principles_as_text_and_knows_the_licences_that_psi_knows():
     r = dict(name='m', settings=dict(lora=0, template='alpaca', lr=2e-5, schedule='cosine', epochs=3., batch=32, weight_decay=0., clip=1., seed=0, precision='bf16', max_length=512), data=dict(principles=HOSTILE, instances=1), base=dict(name='gemma3-270m-base', sha256='f'*64),
         lessons=dict(used=1, truncated=0, dropped={}), licences={}, carbon='not measured', versions={}, recipe=dict(more={}), options=dict(optim='adamw', warmup_steps=1), hardware=dict(devices=1, device='cpu', cores=2, system='x'), result=dict(steps=1, tokens=1, seconds=1., loss_first=2., loss_last=1., dtype='bf16'))
-    text = model_card(r)
+    text = model_card(r).split('\n---\n')[1]
     assert 'Licence: gemma.' in text and '<script' not in plain_html(text) and plain_html(text).count('<h2>') == 3
 
 
@@ -255,7 +255,7 @@ def test_a_run_with_private_knowledge(tmp_path, online):
     with scripted(script) as url: r = run(read_config(None, [*settings, f'M_g.base_url={url}']), runs=tmp_path, said=lambda line: None)
     text = r.card().read_text()
     assert body(text).index('Made with private knowledge') < body(text).index('## ') and 'private-knowledge' in DatasetCard(text).data.tags
-    for word in ('ward', 'foxglove', str(tmp_path)): assert word not in text
+    for word in ('ward seven', 'foxglove', str(tmp_path)): assert word not in text
     assert '0 of 20 instances repeat 8 words' in text
     with Hub() as hub:
         with pytest.raises(BoundaryError, match='--with-private-knowledge'): push(r, 'me/birds', yes=True, endpoint=hub.url)
