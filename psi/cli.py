@@ -215,7 +215,8 @@ def card(
     force:Annotated[bool, typer.Option('--force', help='also over a file that psi did not write, or that was edited since')]=False, # over anything
 ):
     "Write the card of the dataset: how it was made, models and their licences, counts, carbon, limits."
-    from psi.datacard import Run, Told
+    from psi.datacard import Told   # and with it Run.card
+    from psi.folder import Run
     print(f'{Run(folder).card(out, Told(license, seeds_license, language, title), force, knowledge, check_data)}: read it before you publish it; then: psi push {folder} OWNER/NAME')
 
 # %% ../nbs/15_cli.ipynb #c4a7e014

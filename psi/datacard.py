@@ -74,7 +74,7 @@ def _header(run:Run, told:Told) -> str:
         dataset_info=[dict(config_name='default', features=text(*_FIELDS)), *[dict(config_name='principles', features=text('id', 'text'))]*bool(run.principles)])
     return f'---\n{data.to_yaml()}\n---'
 
-# %% ../nbs/14_datacard.ipynb #070ae50e
+# %% ../nbs/14_datacard.ipynb #6a293304
 _KNOWN = {'HuggingFaceH4/zephyr-7b-beta': 'mit'} # besides psi.local.WEIGHTS
 
 _IMPLIED = { # licence: what it says of the model's output
@@ -85,7 +85,7 @@ _IMPLIED = { # licence: what it says of the model's output
 _FAMILIES = { # a part of a name: what the terms of that family tend to say
 'llama': 'the name sounds like Llama, whose licences reach to models trained on its output: those of Llama 2 and 3 forbid it for other models, later ones ask for "Llama" in the name of such a model and for "Built with Llama"',
 'gemma': 'the name sounds like Gemma: earlier terms of that family reach to models trained on its output',
-'gpt-|claude|gemini|grok': 'the name sounds like a service whose terms often forbid training models that compete with it'}
+'gpt-(?!oss)|claude|gemini|grok': 'the name sounds like a service whose terms often forbid training models that compete with it'}
 
 def _licence(m:ModelConfig) -> str:
     "What psi knows of a model's licence; '' where it does not"
@@ -147,12 +147,15 @@ def _stages(run:Run) -> str:
     rows.append(('generate', M_g, f'all {len(run.principles)} principles and {c.generate.examples} random seeds in each request{private} → {len(run.instances):,} instances'))
     return _table('stage|by|what', rows)
 
-# %% ../nbs/14_datacard.ipynb #baab1a4a
+# %% ../nbs/14_datacard.ipynb #0f2e53f2
 def _made(run:Run) -> str:
     "Prose and table"
+    given = run.config.generate.principles
+    way = ('a small model writes tasks, a large one reads some of them and says what should be better, and under these principles the small model writes the dataset' if given == 'learn' else
+           'a small model writes the dataset from seeds alone; of the method it is the last stage, without principles' if given == 'none' else 'a small model writes the dataset under principles that were there already; no large model was asked in this run')
     return f'''## How it was made
 
-By principle-based self-instruct ("Evolution without Large Models: Training Language Model with Task Principles"), in the open implementation psi: a small model writes tasks, a large one reads some of them and says what should be better, and under these principles the small model writes the dataset. No person takes part in that.
+By principle-based self-instruct ("Evolution without Large Models: Training Language Model with Task Principles"), in the open implementation psi: {way}. No person takes part in that.
 
 {_stages(run)}'''
 

@@ -15,16 +15,16 @@ from .core import BoundaryError, ConfigError, DataError, EngineError, Instance
 from .datacard import card_is_current
 from .folder import Run
 
-# %% ../nbs/14_push.ipynb #85e6194f
+# %% ../nbs/14_push.ipynb #e5f77a26
 def pack(
     run:Run, # with a card
 ) -> dict[str, bytes]: # path in the repository -> content
     "The files of a dataset, as they go to the hub"
-    lines = lambda rows: ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in rows).encode()
+    lines = lambda rows: ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in rows).encode(errors='replace')
     out = {'README.md': (run.folder/'README.md').read_bytes(), 'data/train.jsonl': lines(dict(id=x.id, instruction=x.instruction, input=x.input, output=x.output) for x in run.instances)}
     return out | ({'principles.jsonl': lines(dict(id=p.id, text=p.text) for p in run.principles)} if run.principles else {})
 
-# %% ../nbs/14_push.ipynb #1b89e50f
+# %% ../nbs/14_push.ipynb #0ad6cb05
 def check(
     run:Run, # whose dataset is to go
     with_private:bool=False, # is it all right that the run had private knowledge?
@@ -37,8 +37,9 @@ def check(
     if not card_is_current(run): raise DataError(f'{f/"README.md"}: is not a card of these data as they are now; write it again: psi card {f}')
     if private and not with_private: raise BoundaryError(f'{f}: this run had private knowledge; look at what it wrote (psi audit {f} --data), and say --with-private-knowledge if it may be published')
     if not (found := run.audit(knowledge)).clean: raise BoundaryError(f'{f}: the audit says {found.verdict.replace("*", "")}; see psi audit {f}')
-    if private and (bad := audit_data([*run.instances, *(Instance(p.text, id=p.id) for p in run.principles)], run._guard(knowledge))):
-        raise BoundaryError(f'{f}: private knowledge surfaces in {len(bad)} of its instances and principles; see psi audit {f} --data, and run again under another name with boundary.data = true')
+    texts = [*run.instances, *(Instance(p.text, id=p.id) for p in run.principles), Instance((f/'README.md').read_text(encoding='utf-8'))]
+    if private and (bad := audit_data(texts, run._guard(knowledge))):
+        raise BoundaryError(f'{f}: private knowledge surfaces in {len(bad)} of its texts (instances, principles, card); see psi audit {f} --data, and run again under another name with boundary.data = true')
 
 # %% ../nbs/14_push.ipynb #67813a91
 @dataclass(frozen=True)

@@ -134,6 +134,14 @@ def test_a_file_that_is_not_psis_or_was_edited_stays(done, tmp_path):
     with pytest.raises(ConfigError, match=r'ends in \.md'): done.card(done.folder/'instances.jsonl', force=True)
     assert len(Run(done.folder).instances) == 30
 
+def test_benchmarks_are_looked_for_when_asked(shared, tmp_path):
+    question = json.loads((shared/'data'/'gsm8k'/'test.jsonl').read_text().splitlines()[0])['question'] if (shared/'data'/'gsm8k'/'test.jsonl').exists() else pytest.skip('no gsm8k/test.jsonl')
+    folder = tmp_path/'only'; folder.mkdir(); (folder/'gsm8k').symlink_to(shared/'data'/'gsm8k')
+    r = folder_of(tmp_path/'r', [Instance(question, '', '18'), Instance('Name a bird of the sea.', '', 'A tern.')])
+    assert 'It was not compared with any benchmark' in dataset_card(r)
+    row = next(x for x in dataset_card(r, benchmarks=str(folder)).splitlines() if x.startswith('| GSM8K'))
+    assert '| 1 (50.00%) |' in row
+
 def test_an_unfinished_run_has_no_card(tmp_path):
     (tmp_path/'psi.toml').write_text('name = "x"')
     with pytest.raises(DataError, match='has no instances yet'): Run(tmp_path).card()
@@ -256,7 +264,7 @@ def test_a_run_with_private_knowledge(tmp_path, online):
     text = r.card().read_text()
     assert body(text).index('Made with private knowledge') < body(text).index('## ') and 'private-knowledge' in DatasetCard(text).data.tags
     for word in ('ward seven', 'foxglove', str(tmp_path)): assert word not in text
-    assert '0 of 20 instances repeat 8 words' in text
+    assert '0 of 20 instances repeat 8 words' in text and 'no large model was asked' in text
     with Hub() as hub:
         with pytest.raises(BoundaryError, match='--with-private-knowledge'): push(r, 'me/birds', yes=True, endpoint=hub.url)
         assert hub.asked == []
@@ -264,7 +272,11 @@ def test_a_run_with_private_knowledge(tmp_path, online):
     sent = b''.join(hub.files.values())
     assert len(hub.files) == 3 and b'foxglove' not in sent and b'ward seven' not in sent and str(tmp_path).encode() not in sent
 
-    x = max(r.instances, key=lambda x: len(x.instruction))
+    (r.folder/'README.md').write_text(f'{text}\nWe showed it this: {SECRET}\n')   # a slip of the pen
+    with Hub() as hub, pytest.raises(BoundaryError, match='surfaces in 1'): push(r, 'me/birds', yes=True, with_private=True, endpoint=hub.url)
+    assert hub.asked == []
+    r.card(force=True)
+
     write_records(r.folder/'instances.jsonl', [Instance(y.instruction, y.input, SECRET, y.origin) for y in r.instances])   # now K surfaces, in each
     r = Run(r.folder)
     text = r.card().read_text()
