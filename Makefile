@@ -8,7 +8,7 @@ FLAGS ?=
 # what notebooks and tests start (`psi`, `python`) is what .venv holds
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test lab export check notebooks bench clean
+.PHONY: help demo test lab export check notebooks docs bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make export     after editing notebooks: clean them, write psi/ and README.md'
 	@echo 'make check      would `make export` change anything?'
 	@echo 'make notebooks  run notebooks again and keep their outputs (NB="nbs/00_core.ipynb ..." FLAGS="slow ...")'
+	@echo 'make docs       build the site from the notebooks, offline (_docs/index.html)'
 	@echo 'make bench      measure speed beside others (leave the machine alone meanwhile)'
 	@echo 'make clean      remove what building and testing leave behind'
 
@@ -51,6 +52,9 @@ check: $(INSTALLED)
 
 notebooks: $(INSTALLED)
 	$(BIN)/python tools/run_nbs.py --flags '$(FLAGS)' $(NB)
+
+docs: $(INSTALLED)
+	$(BIN)/python tools/docs.py
 
 bench: $(INSTALLED)
 	$(BIN)/python bench/lm.py
