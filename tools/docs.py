@@ -88,7 +88,9 @@ class Site:
         in_nbs = there[4:] if there.startswith('nbs/') else None
         tail = f'#{anchor}' if anchor else ''
         if in_nbs in self.pages: return relative(self.pages[in_nbs].out, page.out) + tail
-        if there.startswith('../') or not (self.root/there).exists(): self.broken.append(f'nbs/{page.src}: a link to {href}, which is not there'); return '#main'
+        notebook = path[:-5] + '.ipynb'
+        instead = f': write {notebook}' if path.endswith('.html') and (in_nbs or '')[:-5] + '.ipynb' in self.pages else ''
+        if there.startswith('../') or not (self.root/there).exists(): self.broken.append(f'nbs/{page.src}: a link to {href}, which is not there{instead}'); return '#main'
         if in_nbs and (self.root/there).is_file() and re.search(r'\.(svg|png|jpe?g|gif|webp)$', in_nbs):
             self.files[in_nbs] = self.root/there
             return relative(in_nbs, page.out)
