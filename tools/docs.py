@@ -249,7 +249,7 @@ def mended(text:str, page:str, ids:dict, soft:set) -> str:
 def build(
     root:Path,  # of the repository: settings.ini and nbs/ in it
     out:Path,   # the folder of the site. What stood there is replaced, once the new one is whole
-) -> tuple:     # (pages, links that were followed)
+) -> int:       # pages
     if not find_spec('smalldocs'): raise DocsError('smalldocs is missing: the site needs Python 3.11 or newer: make PYTHON=python3.12 docs, in a clone without .venv')
     site = Site(root.resolve(), out.resolve())
     if out.exists() and any(out.iterdir()) and not (out/'site/site.css').exists(): raise DocsError(f'{out}: not empty, and not a site that this made: give another folder')
@@ -274,7 +274,7 @@ def build(
         if bad := [*site.broken, *problems(new)]: raise DocsError('\n'.join(bad))
         if site.out.exists(): site.out.rename(Path(tmp)/'old')
         new.rename(site.out)
-    return len(texts), site
+    return len(texts)
 
 if __name__ == '__main__':
     ask = argparse.ArgumentParser(description='Build the site from the notebooks, offline')
@@ -282,6 +282,6 @@ if __name__ == '__main__':
     ask.add_argument('--out', type=Path, help='where to (_docs in the repository)')
     args, start = ask.parse_args(), time.time()
     out = args.out or args.root/'_docs'
-    try: pages, _ = build(args.root, out)
+    try: pages = build(args.root, out)
     except DocsError as e: sys.exit(str(e))
     print(f'{pages} pages in {time.time() - start:.0f} s: open {os.path.relpath(out)}/index.html')
