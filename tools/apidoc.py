@@ -37,9 +37,6 @@ class ApiTable(BasicMarkdownRenderer):
         line = f"{self.nm}({', '.join(names)})"
         return line if len(line) <= 100 else f'{self.nm}(\n    ' + ',\n    '.join(names) + ')'
 
-<<<<<<< HEAD
-    def rows(self):
-=======
     def source(self) -> str:
         "Where it is kept, with its line; nbdev knows the file, Python the line"
         found = (NbdevLookup().code(self.fn) or '').split('#')[0]
@@ -48,20 +45,10 @@ class ApiTable(BasicMarkdownRenderer):
 
     def rows(self):
         if made := fields(self.sym): return made
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
         try: found = docments(self.sym, full=True, returns=True)
         except Exception: return []     # a few callables have no source to read comments from
         rows = [(n, type_name(d.get('anno')), default_name(d.get('default', inspect.Parameter.empty)), d.get('docment') or '')
                 for n, d in found.items() if n not in ('self', 'cls')]
-<<<<<<< HEAD
-        return [r for r in rows if r[0] != 'return' or (r[1] not in ('', 'NoneType', 'None') or r[3])] or fields(self.sym)
-
-    def _repr_markdown_(self):
-        src, text, rows = NbdevLookup().code(self.fn), inspect.getdoc(self.sym), self.rows()
-        if inspect.isclass(self.sym) and '__doc__' not in vars(self.sym): text = ''      # object's or a base's: says nothing of this one
-        if text and re.match(rf'{re.escape(self.sym.__name__)}\(' if hasattr(self.sym, '__name__') else r'\Z', text): text = ''   # a dataclass's own signature
-        head = f"{'#' * self.title_level} `{self.nm}` {{#{self.nm} .api}}"
-=======
         return [r for r in rows if r[0] != 'return' or (r[1] not in ('', 'NoneType', 'None') or r[3])]
 
     def _repr_markdown_(self):      # IPython asks twice
@@ -74,7 +61,6 @@ class ApiTable(BasicMarkdownRenderer):
         if text and re.match(rf'{re.escape(self.sym.__name__)}\(' if hasattr(self.sym, '__name__') else r'\Z', text): text = ''   # a dataclass's own signature
         name = self.nm.replace('_', '\\_')      # in backticks nbdev would link it, to itself
         head = f"{'#' * self.title_level} {name} {{#{self.nm} .api}}"
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
         link = f'[source of {self.nm}]({src}){{.source-link}}' if src else ''
         sig = f'```python\n{self.signature()}\n```' if self.signature() else ''
         lines = [f"| {'*returns*' if n == 'return' else code(n)} | {code(t)} | {code(d)} | {escaped(c)} |" for n, t, d, c in rows]
@@ -82,18 +68,10 @@ class ApiTable(BasicMarkdownRenderer):
         return '\n\n'.join(filter(None, [head, link, sig, paragraphs(text or ''), table])) + '\n'
 
 def fields(sym):
-<<<<<<< HEAD
-    "Rows of a pydantic model: its fields, with their descriptions"
-    from pydantic_core import PydanticUndefined
-    found = getattr(sym, 'model_fields', None)
-    if not isinstance(found, dict): return []
-    def default(f): return '' if f.is_required() else '…' if f.default is PydanticUndefined else default_name(f.default)
-=======
     "Rows of a pydantic model: its fields, with their descriptions or the comments beside them"
     found = getattr(sym, 'model_fields', None)
     if not inspect.isclass(sym) or not isinstance(found, dict): return []
     def default(f): return '' if f.is_required() else f'{f.default_factory.__name__}()' if f.default_factory else default_name(f.default)
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
     return [(n, type_name(f.annotation), default(f), f.description or '') for n, f in found.items()]
 
 def paragraphs(text:str) -> str: return '\n\n'.join(re.sub(r'[<]', r'\\<', ' '.join(p.split())) for p in re.split(r'\n\s*\n', text))

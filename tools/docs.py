@@ -10,10 +10,7 @@ import argparse, html, json, multiprocessing, os, posixpath, re, shutil, sys, te
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-<<<<<<< HEAD
-=======
 from importlib.util import find_spec
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 import yaml
@@ -56,17 +53,10 @@ class Site:
         return [f for f in found if not any(q.startswith(('.', '_')) or q == 'runs' for q in f.split('/'))]
 
     def read(self):
-<<<<<<< HEAD
-        "Process every notebook, the longest first, two at a time or as many as there are cores"
-        names = sorted(self.notebooks(), key=lambda f: -(self.nbs/f).stat().st_size)
-        if 'index.ipynb' not in names: raise DocsError(f'{self.nbs}: no index.ipynb: it is the first page')
-        workers = max(2, min(os.cpu_count() or 2, 8))
-=======
         "Process every notebook, the longest first, as many at a time as there are processors"
         names = sorted(self.notebooks(), key=lambda f: -(self.nbs/f).stat().st_size)
         if 'index.ipynb' not in names: raise DocsError(f'{self.nbs}: no index.ipynb: it is the first page')
         workers = max(1, min(os.cpu_count() or 2, 8, len(names) // 8))
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn')) as pool:
             made = dict(zip(names, pool.map(processed, [str(self.nbs/f) for f in names], [str(self.root)] * len(names))))
         if bad := [nb['error'] for nb in made.values() if 'error' in nb]: raise DocsError('; '.join(bad))
@@ -79,14 +69,11 @@ class Site:
         from smalldocs.markdown import render
         page.env = dict(link=lambda href, kind: self.link(page, href), code_copy=False)
         page.body = render(page.body, page.env)
-<<<<<<< HEAD
-=======
         heads = {h['id'] for h in page.env.get('headings', [])}       # a heading in prose may be called as a function is
         page.body = re.sub(r'<span id="([\w.]+)"></span>', lambda m: '' if m[1] in heads else m[0], page.body)
         def ours(m): return m[0] if m[2].startswith('data:') else m[1] + html.escape(self.link(page, html.unescape(m[2])))
         page.body = re.sub(r'(<(?:img|source)\b[^>]*?\s(?:src|srcset)=["\'])([^"\'\s]+)', ours, page.body)     # pictures by HTML, which smalldocs leaves as they are
         page.body = re.sub(r'(<a\b[^>]*?\shref=["\'])([^"\'\s]+\.ipynb[^"\'\s]*)', ours, page.body)
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
 
     def link(self, page:Page, href:str) -> str:
         "Notebooks to their pages, nbdev's absolute links to relative ones, files of the repository to where it is kept, pictures into the site"
@@ -101,13 +88,9 @@ class Site:
         in_nbs = there[4:] if there.startswith('nbs/') else None
         tail = f'#{anchor}' if anchor else ''
         if in_nbs in self.pages: return relative(self.pages[in_nbs].out, page.out) + tail
-<<<<<<< HEAD
-        if there.startswith('../') or not (self.root/there).exists(): self.broken.append(f'nbs/{page.src}: a link to {href}, which is not there'); return href
-=======
         notebook = path[:-5] + '.ipynb'
         instead = f': write {notebook}' if path.endswith('.html') and (in_nbs or '')[:-5] + '.ipynb' in self.pages else ''
         if there.startswith('../') or not (self.root/there).exists(): self.broken.append(f'nbs/{page.src}: a link to {href}, which is not there{instead}'); return '#main'
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
         if in_nbs and (self.root/there).is_file() and re.search(r'\.(svg|png|jpe?g|gif|webp)$', in_nbs):
             self.files[in_nbs] = self.root/there
             return relative(in_nbs, page.out)
@@ -233,11 +216,7 @@ class Refs(HTMLParser):
         if a.get('id'): self.ids.add(a['id'])
         if tag == 'a' and a.get('href') is not None: self.links.append(a['href'])
         for key in {LOADS.get(tag), 'srcset', 'poster', 'xlink:href'} - {None, 'href' if tag == 'a' else None}:
-<<<<<<< HEAD
-            if a.get(key) and not (tag == 'a' and key == 'xlink:href'): self.loads.append(a[key])
-=======
             if a.get(key) and not (tag == 'a' and key == 'xlink:href'): self.loads += [u.split()[0] for u in (a[key].split(', ') if key == 'srcset' else [a[key].strip() or '#'])]
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
         if tag == 'style' or 'style' in a: self.loads += re.findall(r'url\(\s*[\'"]?([^)\'"]+)', a.get('style') or '')
 
 def problems(folder:Path) -> list:
@@ -270,12 +249,8 @@ def mended(text:str, page:str, ids:dict, soft:set) -> str:
 def build(
     root:Path,  # of the repository: settings.ini and nbs/ in it
     out:Path,   # the folder of the site. What stood there is replaced, once the new one is whole
-<<<<<<< HEAD
-) -> tuple:     # (pages, links that were followed)
-=======
 ) -> int:       # pages
     if not find_spec('smalldocs'): raise DocsError('smalldocs is missing: the site needs Python 3.11 or newer: make PYTHON=python3.12 docs, in a clone without .venv')
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
     site = Site(root.resolve(), out.resolve())
     if out.exists() and any(out.iterdir()) and not (out/'site/site.css').exists(): raise DocsError(f'{out}: not empty, and not a site that this made: give another folder')
     site.read()
@@ -299,11 +274,7 @@ def build(
         if bad := [*site.broken, *problems(new)]: raise DocsError('\n'.join(bad))
         if site.out.exists(): site.out.rename(Path(tmp)/'old')
         new.rename(site.out)
-<<<<<<< HEAD
-    return len(texts), site
-=======
     return len(texts)
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
 
 if __name__ == '__main__':
     ask = argparse.ArgumentParser(description='Build the site from the notebooks, offline')
@@ -311,10 +282,6 @@ if __name__ == '__main__':
     ask.add_argument('--out', type=Path, help='where to (_docs in the repository)')
     args, start = ask.parse_args(), time.time()
     out = args.out or args.root/'_docs'
-<<<<<<< HEAD
-    try: pages, _ = build(args.root, out)
-=======
     try: pages = build(args.root, out)
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
     except DocsError as e: sys.exit(str(e))
     print(f'{pages} pages in {time.time() - start:.0f} s: open {os.path.relpath(out)}/index.html')

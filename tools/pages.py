@@ -101,11 +101,7 @@ def markdown_output(text:str) -> str:
     from mdit_py_plugins.dollarmath import dollarmath_plugin
     md = MarkdownIt('commonmark', {'html': True}).enable(['table', 'strikethrough']).use(dollarmath_plugin, double_inline=True, allow_digits=False,
         renderer=lambda c, o: html.escape(f'\\[{c}\\]' if o.get('display_mode') else f'\\({c}\\)'))
-<<<<<<< HEAD
-    return re.sub(r'<(span|div) class="math (\w+)">', r'<\1 class="math \2">', harmless(md.render(visible(text))))
-=======
     return re.sub(r'<(/?)h(\d)>', lambda m: f'<{m[1]}h{min(6, int(m[2]) + 2)}>', harmless(md.render(visible(text))))      # a page has one title, its own
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
 
 def output_html(
     out:dict, # an output of a cell
@@ -129,15 +125,12 @@ def folded(names:list, code:str, exists:set) -> str:
     what = ', '.join(f'<code>{html.escape(n)}</code>' for n in names[:4]) + (' and more' if len(names) > 4 else '')
     return f'{anchors}<details class="source"><summary>Source{" of " if what else ""}{what}</summary>{code_html(code)}</details>'
 
-<<<<<<< HEAD
-=======
 def told_apart(md:str, names:set) -> str:
     "A heading in prose may be called as a function is: then the anchor is the function's"
     from smalldocs.markdown import pandoc_id
     def apart(m): return f'{m[0]} {{#about-{name}}}' if (name := pandoc_id(m[1].replace('`', ''))) in names else m[0]
     return ''.join(part if i % 2 else re.sub(r'^#{2,4} +(.*[^\s}]) *$', apart, part, flags=re.M) for i, part in enumerate(re.split(r'(^```.*?^```)', md, flags=re.M | re.S)))
 
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
 def is_doc(cell) -> bool: return cell['cell_type'] == 'code' and bool(re.search(r'^show_doc\(', joined(cell['source']), re.M))
 
 def body_of(nb:dict) -> str:
@@ -159,11 +152,7 @@ def body_of(nb:dict) -> str:
             for name, bundle in (cell.get('attachments') or {}).items():
                 mime, data = next(iter(bundle.items()))
                 src = src.replace(f'attachment:{name}', f'data:{mime};base64,{joined(data).strip()}')
-<<<<<<< HEAD
-            parts.append(visible(src))
-=======
             parts.append(told_apart(visible(src), exists))
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
         elif is_doc(cell): parts += [joined(o.get('data', {}).get('text/markdown')) for o in cell.get('outputs') or []]
         elif opts.get('include') is False or not code.strip(): continue
         else:

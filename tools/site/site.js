@@ -106,13 +106,8 @@
   function formulas() {
     if (!window.katex) return
     for (const el of document.querySelectorAll('.math')) {
-<<<<<<< HEAD
-      const tex = el.textContent.trim().replace(/^\\[([]|\\[)\]]$/g, '')
-      katex.render(tex, el, { displayMode: el.classList.contains('display'), throwOnError: false, strict: 'ignore' })
-=======
       const display = el.textContent.trim().startsWith('\\['), tex = el.textContent.trim().replace(/^\\[([]|\\[)\]]$/g, '')
       katex.render(tex, el, { displayMode: display, throwOnError: false, strict: 'ignore' })
->>>>>>> 43c254cd5e11caa025a18ae0a476d5edc9d9b81a
     }
   }
 
