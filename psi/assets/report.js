@@ -41,7 +41,7 @@ function report(D) {
   const range = k => Array.from({ length: size(k) }, (_, i) => first[k] + i)
   const kind = n => KINDS[D.at.findLastIndex((x, i) => i < 6 && x <= n && D.at[i + 1] > n)]
   const request = n => D.q[n] < 0 ? null : D.requests[D.q[n]]
-  const similar = n => D.sim[n] < 0 ? '' : D.near[n] === -2 ? `under ${D.sim[n]} %` : `${D.sim[n]} %`
+  const similar = n => D.sim[n] < 0 ? '' : D.near[n] === -2 ? `under ${D.sim[n]}%` : `${D.sim[n]}%`
 
   // Both ways: a record names its request, a request names what it was shown.
   const parents = n => (request(n) || [, , []])[2]
@@ -84,7 +84,7 @@ function report(D) {
     const own = D.clusters ? D.clusters.flatMap((c, j) => c.filter(m => m[0] === i).map(m => [j, m[1]])).sort((a, b) => b[1] - a[1]) : []
     return own.map(([j, w]) => el('div', { class: 'share' }, mark(j), el('i', { style: `width:${Math.max(1, 100 * w)}%` }), el('b', {}, percent(w))))
   }
-  const percent = w => w > .995 && w < 1 ? '> 99 %' : `${Math.round(100 * w)} %`
+  const percent = w => w > .995 && w < 1 ? '> 99%' : `${Math.round(100 * w)}%`
   const clusterOf = n => { const r = request(n); return D.clusters && r && r[0] === 'summarize' && D.clusters[r[1]] ? r[1] : null }
 
   // One record, what it was made from, and what came of it
@@ -253,7 +253,7 @@ function report(D) {
 
   const asked = D.id.indexOf(location.hash.slice(1))
   if (location.hash.length > 1 && asked >= 0) open(asked)
-  document.documentElement.dataset.ready = ''
+  setTimeout(() => { for (let n = first.instance; n < N; n++) has(n, []); document.documentElement.dataset.ready = '' })   // so that the first search is as fast as the next
 }
 
 unpack().then(report).catch(e => { const p = $('#trouble'); p.hidden = false; p.textContent = `The data of this page cannot be shown: ${e.message}` })
