@@ -155,7 +155,7 @@ class Config(_Table):
     "A whole run"
     name:str = Field('run', pattern=r'^[\w][\w.-]*$', description='the run is kept in runs/NAME')
     seed:int = Field(0, description='of all random choices')
-    seeds:str = Field('psi', description='D_seed: "psi" for the packaged ones; a .jsonl, .json or .parquet file; a folder or name that `datasets` loads')
+    seeds:str = Field('psi', description='D_seed: "psi" for the packaged ones; a .jsonl, .json, .csv, .tsv or .parquet file; a folder or name that `datasets` loads')
     M_L:ModelConfig = Field(ModelConfig(model='qwen2.5-coder-1.5b-instruct', sampling=dict(temperature=.7, max_tokens=600)), description='the large model: it writes principles, a few dozen requests in all')
     M_g:ModelConfig = Field(ModelConfig(mode='completion', sampling=dict(temperature=.8, top_p=.95, frequency_penalty=.3, max_tokens=1200)), description='the small model: it writes the data')
     knowledge:KnowledgeConfig = KnowledgeConfig()
@@ -219,7 +219,10 @@ def put_setting(
     value = re.sub(r'^\s*([+-]?)\.(?=\d)', r'\g<1>0.', value)   # .5 is a number to most of us, not to TOML
     try: value = tomllib.loads(f'x = {value}')['x']
     except tomllib.TOMLDecodeError: value = value.strip()   # plain text
-    *path, last = key.strip().split('.')
+    try: at, path = tomllib.loads(f'{key} = 0'), []
+    except tomllib.TOMLDecodeError: raise ConfigError(f'--set {assignment}: {key.strip()!r} is not the name of a setting; a name with dots or spaces stands in quotes, e.g. prices."gpt-4.1".prompt=2') from None
+    while isinstance(at, dict): (k, at), = at.items(); path.append(k)
+    *path, last = path
     for k in path: d = d.setdefault(k, {}) if isinstance(d, dict) else {}
     if isinstance(d, dict): d[last] = value
 

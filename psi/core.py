@@ -8,7 +8,7 @@ __all__ = ['PsiError', 'DataError', 'ConfigError', 'EngineError', 'BoundaryError
            'read_records', 'read_instances', 'write_instances', 'to_dataset', 'packaged_seeds', 'generator']
 
 # %% ../nbs/00_core.ipynb #b9bea0f2
-import errno, gzip, hashlib, json, os, random, re, tempfile
+import csv, errno, gzip, hashlib, json, os, random, re, tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from collections.abc import Iterable, Iterator
@@ -192,6 +192,28 @@ def _json_list(path:Path) -> Iterator[tuple[str, dict]]:
         if not isinstance(d, dict): raise DataError(f'{path} item {i}: {json.dumps(d)[:60]} is not a record; an item should be {{"instruction": ...}}')
         yield f'{path} item {i}', d
 
+# %% ../nbs/00_core.ipynb #ac47929d
+def _header(path:Path, first:str) -> tuple[list[str], str]:
+    "The names of a table's columns, and what separates them"
+    sep = '\t' if '.tsv' in path.suffixes else max(',;\t', key=first.count)
+    names = [k.strip().lower() for k in next(csv.reader([first], delimiter=sep), [])]
+    if twice := [k for k in names if names.count(k) > 1]: raise DataError(f'{path} line 1: two columns are called {twice[0]!r}; rename one')
+    return names, sep
+
+# %% ../nbs/00_core.ipynb #06abe9a1
+def _table_rows(path:Path) -> Iterator[tuple[str, dict]]:
+    "Place and value of each row of a .csv or .tsv file"
+    lines = (line for _, line in _lines(path))
+    names, sep = _header(path, next(lines, ''))
+    rows, start = csv.reader(lines, delimiter=sep, strict=True), 2
+    try:
+        for row in rows:
+            place, start = f'{path} line {start}', rows.line_num + 2
+            if not any(v.strip() for v in row): continue
+            if len(row) != len(names): raise DataError(f'{place}: {len(row)} value{"s" * (len(row) != 1)} for {len(names)} columns ({", ".join(names)}); a value that holds {sep!r} or a line break stands in double quotes')
+            yield place, dict(zip(names, row))
+    except csv.Error as e: raise DataError(f'{path} line {start}: not a row of a table ({e}); mend the quotes there') from None
+
 # %% ../nbs/00_core.ipynb #e85e6147
 def _text(d:dict, key:str, place:str, required:bool=False) -> str:
     "A field that must be text"
@@ -250,7 +272,8 @@ def _rows(source) -> Iterator[tuple[str, dict]]:
     ends = [s for s in path.suffixes if s != '.gz'][-1:]
     if ends == ['.jsonl'] or ends == ['.ndjson']: yield from json_lines(path)
     elif ends == ['.json']: yield from _json_list(path)
-    elif path.is_file() and ends != ['.parquet']: raise DataError(f'{path}: unknown kind of file; give .jsonl, .json, .parquet (the first two also as .gz) or a folder')
+    elif ends == ['.csv'] or ends == ['.tsv']: yield from _table_rows(path)
+    elif path.is_file() and ends != ['.parquet']: raise DataError(f'{path}: unknown kind of file; give .jsonl, .json, .csv, .tsv, .parquet (all but the last also as .gz) or a folder')
     elif ends == ['.parquet']: yield from _parquet_rows(path)
     else: yield from _dataset_rows(_load_dataset(path, str(source)), str(source))
 
@@ -276,7 +299,7 @@ def _load_dataset(path:Path, name:str):
 
 # %% ../nbs/00_core.ipynb #69bc6a5b
 def read_instances(
-    source, # a file (.jsonl, .json, .parquet, also .gz), a folder, the name of a dataset, or a `datasets.Dataset`
+    source, # a file (.jsonl, .json, .csv, .tsv, also .gz; .parquet), a folder, the name of a dataset, or a `datasets.Dataset`
 ) -> list[Instance]: # in the order of the source; never empty
     "Instances from any of the shapes above; `DataError` names the file and the line of what is wrong"
     out = [x for place, d in _rows(source) for x in _instances(d, place)]

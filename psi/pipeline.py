@@ -64,6 +64,7 @@ def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
         return {'settings': want, 'weights': _weights(config), 'versions': _versions(), 'stages': {}}
     try: have = json.loads(path.read_text())
     except ValueError as e: raise DataError(f'{path}: not JSON ({e}); delete it to rebuild the run from its journal') from None
+    if not (isinstance(have, dict) and all(isinstance(have.get(k), dict) for k in ('settings', 'weights', 'stages'))): raise DataError(f'{path}: not what psi wrote; delete it to rebuild the run from its journal')
     for k in sorted(want | have['settings']):
         if (a := have['settings'].get(k)) != (b := want.get(k)):
             what = 'the seeds have changed' if k == 'seeds' else f'{k}: the content has changed' if k in inputs else f'{k} was {a!r}, now it is {b!r}'

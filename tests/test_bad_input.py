@@ -75,6 +75,8 @@ def test_no_config(tmp_path): assert 'psi init' in complaint(tmp_path, 'run')
 def test_config_that_is_there(here): assert 'is there already' in complaint(here, 'init')
 def test_unknown_stage(here): assert "until is 'dance'; it is one of expand" in complaint(here, 'run', '--until', 'dance')
 def test_set_without_value(here): assert 'KEY=VALUE' in complaint(here, 'run', '--set', 'seed')
+def test_set_without_name(here): assert "'a b' is not the name of a setting" in complaint(here, 'run', '--set', 'a b=3')
+def test_set_a_name_with_dots(here): assert 'prices.gpt-3.5-turbo.prompt is -1' in complaint(here, 'run', '--set', 'prices."gpt-3.5-turbo".prompt=-1')
 
 
 def test_engine_not_reachable(here):
@@ -113,6 +115,9 @@ def test_folder_of_another_run(here):
         (here/'seeds.jsonl').write_text(GOOD.replace('swims', 'dives'))
         assert 'the seeds have changed' in complaint(here, 'run', *sets)
         assert before == {p: p.read_bytes() for p in (here/'runs').rglob('*.json*')}
+        for broken in ('{', '[]', '{"settings": []}'):
+            (manifest := next((here/'runs').rglob('manifest.json'))).write_text(broken)
+            assert 'manifest.json: not' in complaint(here, 'run', *sets) and manifest.read_text() == broken
 
 
 def test_folder_that_is_no_run(here):
