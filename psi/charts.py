@@ -59,7 +59,7 @@ def table(
     at = lambda i: ' style="text-align:right"' if number[i] else ' style="text-align:left"'
     cells = lambda r: ''.join(f'<th scope="row"{at(i)}>{c}</th>' if i == 0 else f'<td{at(i)}>{c}</td>' for i, c in enumerate(r))
     top = ''.join(f'<th scope="col"{at(i)}>{esc(h.lstrip("#"))}</th>' for i, h in enumerate(head))
-    return f'<div class="scroll" role="region" tabindex="0" aria-label="{esc(caption)}" style="overflow-x:auto"><table><caption style="text-align:left">{esc(caption)}</caption><thead><tr>{top}</tr></thead><tbody>' + ''.join(f'<tr>{cells(r)}</tr>' for r in rows) + '</tbody></table></div>'
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{esc(caption)}" style="overflow-x:auto"><table><caption style="text-align:left"><span>{esc(caption)}</span></caption><thead><tr>{top}</tr></thead><tbody>' + ''.join(f'<tr>{cells(r)}</tr>' for r in rows) + '</tbody></table></div>'
 
 # %% ../nbs/14_charts.ipynb #eb113f59
 REASONS = { # reason of a `Dropped`: what it means

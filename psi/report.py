@@ -28,7 +28,7 @@ class Report:
 
     def _try(self, what:Callable):
         "What a function gives, or the sentence of its error"
-        if not self.has('journal.sqlite'): return 'the folder has no journal (journal.sqlite), which is where this is read from'
+        if not self.has('journal.sqlite'): return 'the folder has no journal'
         try: return what()
         except PsiError as e: return str(e)
 
@@ -249,7 +249,7 @@ def _prose(self:Report, cut:str) -> dict[str, str]:
     note = f' <span class="note" style="display:inline-block">{esc(cut)}</span>' if cut else ''
     shown = len(r.principles) > 1 and all(set(p.id for p in r.principles) <= set(x.origin.parents) for x in r.instances if x.origin)
     before = 'a seed or an instance' if self.has('seeds.jsonl') else 'among the instances, since the seeds are not in this folder'
-    score = f'The score of an instance is its similarity to the nearest instruction before it, {before}: ROUGE-L, where 0 % shares no words in order and 100 % is the same. It is exact above {_least(r):.0%}.'
+    score = f'The score of an instance is its similarity to the nearest instruction before it, {before}: ROUGE-L, where 0% shares no words in order and 100% is the same. It is exact above {_least(r):.0%}.'
     return dict(
         principles_intro='The large model read small subsets of the initial instances and wrote what it would do better: the low-level principles. Those that say the same were brought together in soft clusters, and each cluster became one high-level principle, which the small model then followed.' if learnt else 'The principles of this run were given to it.',
         map_hint='Each sign is a low-level principle; what is near in meaning is near on the map. Its number and shape say which cluster it belongs to most; a dashed ring means that it belongs to several. Hover over one, or reach the map with Tab and move with the arrow keys. Choose a cluster below the map to see what its principle was made from.' if r.clusters else 'Choose a principle to see what came of it.',
