@@ -97,7 +97,7 @@ def marker(
 ) -> str: # SVG, around (0, 0)
     "A cluster's shape, with its number in it"
     y = {2: 6.5, 4: 1.5}.get(j % 8, 3.8)
-    return f'<path d="{SHAPES[j % 8]}" fill="{COLOURS[j % 7]}"/><text y="{y}" text-anchor="middle" font-size="11" font-weight="700" fill="#fff" font-family="system-ui,sans-serif">{j}</text>'
+    return f'<path d="{SHAPES[j % 8]}" fill="{COLOURS[j % 7]}"/><text y="{y}" text-anchor="middle" font-size="{9 if j > 9 else 11}" font-weight="700" fill="#fff" font-family="system-ui,sans-serif">{j}</text>'
 
 # %% ../nbs/14_charts.ipynb #c2c2fe51
 def _weights(c:Clustering, i:int) -> list[tuple[int, float]]:
@@ -168,14 +168,14 @@ _GIVEN = re.compile(r'^\W*(?:given|using|based on|for|in|with|from|after|if|when
 _NO_VERB = frozenset("""a an the this that these those my your his her its our their some any all each every no i you he she it we they there here what which who whom whose when where why how is are was were am be been
 do does did has have had can could will would shall should may might must and or but not to of in on at for from by with about as if into given yes if when while one two three""".split())
 _DETERMINERS = frozenset('a an the this that these those my your his her its our their some any all each every both one two three four five ten several many few more most least following given me us them up out down'.split())
-_ENDS = frozenset('of in on at for from by with about as if into onto to and or but that which who whom whose where when why how than so such using based between among through over under without within per is are was were be has have had do does can could will would should may might must whether because'.split())
+_ENDS = frozenset('of in on at for from by with about as if into onto to and or but that which who whom whose where when why how than so such using based between among through over under without within per is are was were be has have had do does can could will would should may might must whether because what whose it according used called named needed required made written'.split())
 
 # %% ../nbs/14_charts.ipynb #0d1114d6
 def verb_noun(
     instruction:str, # one instruction
 ) -> tuple[str, str]: # in lower case; '' where the rule finds none
     "What an instruction asks for, by a rule that knows no grammar"
-    text = _SKIP.sub('', _GIVEN.sub('', _SKIP.sub('', instruction[:400])))
+    text = re.sub(r'(?i)^come up with\b', 'come', _SKIP.sub('', _GIVEN.sub('', _SKIP.sub('', instruction[:400]))))
     words = re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|[^\w\s'’-]", text)
     if not words or not words[0][0].isalpha() or (verb := words[0].lower()) in _NO_VERB: return '', ''
     phrase = []
@@ -220,7 +220,7 @@ def ledger_view(
     def row(e):
         far = None if e.estimated is None else Amount(e.estimated.low, e.estimated.high)
         read = e.measured if e.measured.high or e.measured.lacks else None
-        return (esc(e.stage or '–'), f'<bdi>{esc(e.model or "–", 80)}</bdi>', f'{e.requests:,}', _wide(e.prompt), _wide(e.completion), duration(e.seconds), _wide(read, '.3g'), _wide(far, '.3g'), _wide(e.kg, '.3g'))
+        return (esc(e.stage or 'between the stages'), f'<bdi>{esc(e.model or "–", 80)}</bdi>', f'{e.requests:,}', _wide(e.prompt), _wide(e.completion), duration(e.seconds), _wide(read, '.3g'), _wide(far, '.3g'), _wide(e.kg, '.3g'))
     head = 'stage', 'model', '#requests', '#tokens read', '#tokens written', '#time', '#kWh measured', '#kWh estimated', '#kgCO2e'
     total = [('<b>all</b>', '', f'{sum(e.requests for e in book.entries):,}', *(_wide(book.sum(k)) for k in ('prompt', 'completion')), duration(sum(e.seconds for e in book.entries)), '', '', f'<b>{_wide(book.sum("kg"), ".3g")}</b>')] if book.entries else []
     says = 'what each stage asked and took; ? is not known, ≥ lacks a part, – does not apply'

@@ -356,7 +356,7 @@ def test_similarity_is_that_of_all_pairs():
 
 
 @pytest.mark.parametrize('instruction, verb, noun', [('Write a short poem about the sea', 'write', 'poem'), ('Could you please list three fruits?', 'list', 'fruits'), ('Given the text below, find the main idea.', 'find', 'idea'),
-    ('What is a noun?', '', ''), ('', '', ''), ('123', '', ''), ('Summarize', 'summarize', ''), ('Using Python, sort the numbers by size', 'sort', 'numbers')])
+    ('What is a noun?', '', ''), ('', '', ''), ('123', '', ''), ('Summarize', 'summarize', ''), ('Using Python, sort the numbers by size', 'sort', 'numbers'), ('Come up with a name for a cat', 'come', 'name'), ('Explain what a noun is', 'explain', '')])
 def test_verbs_and_nouns(instruction, verb, noun): assert verb_noun(instruction) == (verb, noun)
 
 

@@ -65,7 +65,7 @@ function report(D) {
   // Pieces of the page
   const mark = j => el('svg', { width: 28, height: 28, viewBox: '-16 -16 32 32', class: 'mk', role: 'img', 'aria-label': `cluster ${j}` },
     el('path', { d: D.shapes[j % D.shapes.length], fill: D.colours[j % D.colours.length] }),
-    el('text', { y: { 2: 6.5, 4: 1.5 }[j % 8] ?? 3.8, 'text-anchor': 'middle', 'font-size': 11, 'font-weight': 700, fill: '#fff' }, String(j)))
+    el('text', { y: { 2: 6.5, 4: 1.5 }[j % 8] ?? 3.8, 'text-anchor': 'middle', 'font-size': j > 9 ? 9 : 11, 'font-weight': 700, fill: '#fff' }, String(j)))
   const link = (n, most = 140) => typeof n !== 'number' ? el('li', {}, `${n} (not in this folder)`) :
     el('li', {}, el('button', { type: 'button', dir: 'auto', 'data-n': n, onclick: () => open(n) }, clip(D.a[n], most) || '(empty)'))
   function links(ns, most = 20) {
