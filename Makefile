@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo       run the whole method, small, and show what came out (runs/demo)'
+	@echo 'make demo       run the whole method, small, and show what came out (runs/demo, runs/demo/report.html)'
 	@echo 'make test       check the notebooks, run them, then test the installed package'
 	@echo 'make lab        open the notebooks'
 	@echo 'make export     after editing notebooks: clean them, write psi/ and README.md'
@@ -26,6 +26,7 @@ demo: $(INSTALLED)
 	@test -f demo.toml || $(BIN)/psi init --scale demo demo.toml
 	$(BIN)/psi run demo.toml
 	$(BIN)/psi show runs/demo
+	$(BIN)/psi report runs/demo
 
 test: check
 	@echo "== notebooks ($$(date +%T))"

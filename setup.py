@@ -35,7 +35,7 @@ setuptools.setup(
         *(f'Programming Language :: Python :: {v}' for v in pythons[pythons.index(min_python):])],
     python_requires = f'>={min_python}',
     packages = setuptools.find_packages(include=[name, f'{name}.*']),
-    package_data = {name: ['data/**']},
+    package_data = {name: ['data/**', 'assets/**']},
     install_requires = words('requirements'),
     extras_require = {k: words(f'{k}_requirements') for k in ('dev', 'anonymize', 'train', 'evaluate')},
     entry_points = {
