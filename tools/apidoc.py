@@ -39,7 +39,8 @@ class ApiTable(BasicMarkdownRenderer):
 
     def source(self) -> str:
         "Where it is kept, with its line; nbdev knows the file, Python the line"
-        found = (NbdevLookup().code(self.fn) or '').split('#')[0]
+        found = NbdevLookup()[self.fn]
+        found = found[2] if isinstance(found, tuple) else ''
         try: return f'{found}#L{inspect.findsource(inspect.unwrap(self.sym))[1] + 1}' if found else ''
         except (OSError, TypeError): return found
 
@@ -51,11 +52,7 @@ class ApiTable(BasicMarkdownRenderer):
                 for n, d in found.items() if n not in ('self', 'cls')]
         return [r for r in rows if r[0] != 'return' or (r[1] not in ('', 'NoneType', 'None') or r[3])]
 
-    def _repr_markdown_(self):      # IPython asks twice
-        if not hasattr(self, 'made'): self.made = self.markdown()
-        return self.made
-
-    def markdown(self) -> str:
+    def _repr_markdown_(self) -> str:
         src, text, rows = self.source(), inspect.getdoc(self.sym), self.rows()
         if inspect.isclass(self.sym) and '__doc__' not in vars(self.sym): text = ''      # object's or a base's: says nothing of this one
         if text and re.match(rf'{re.escape(self.sym.__name__)}\(' if hasattr(self.sym, '__name__') else r'\Z', text): text = ''   # a dataclass's own signature

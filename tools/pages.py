@@ -54,19 +54,21 @@ def processed(
     sys.path[:0] = [root, str(HERE)]
     os.chdir(root)
     from execnb.nbio import nb2dict, read_nb
+    from fastcore.xtras import dict2obj
     from nbdev.config import get_config
     from nbdev.process import NBProcessor
     from nbdev.processors import FilterDefaults, exec_show_docs, rm_export
     from apidoc import show_table
 
     class Documented(exec_show_docs):
-        "nbdev executes every exported cell for `show_doc`; the module that they make has been checked to be the same, and is there at once"
+        "nbdev executes every exported cell, in IPython, for `show_doc`; the module that they make has been checked to be the same, and is there at once"
         def begin(self):
-            super().begin()
             module = module_of(path, lib)
-            self.k.user_ns.update({**(vars(import_module(module)) if module else {}), 'show_doc': show_table})
+            self.names = {**(vars(import_module(module)) if module else {}), 'show_doc': show_table}
         def __call__(self, cell):
-            if cell.cell_type == 'code' and cell.source and re.search(r'^show_doc\(', cell.source, re.M): super().__call__(cell)
+            if not is_doc(cell) or cell.get('outputs'): return
+            shown = eval(cell.source.strip(), self.names)
+            cell.outputs = [dict2obj(dict(output_type='display_data', metadata={}, data={'text/markdown': shown._repr_markdown_().splitlines(True)}))]
 
     class Pages(FilterDefaults):
         def base_procs(self): return [{exec_show_docs: Documented, rm_export: fold_exports}.get(p, p) for p in super().base_procs()]
