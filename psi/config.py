@@ -298,4 +298,4 @@ def config_template(
 ) -> str: # TOML with comments
     "A config to start from"
     if scale not in SCALES: raise ConfigError(f'unknown scale {scale!r}; it is one of {", ".join(SCALES)}')
-    return to_toml(Config(**_deep(Config().model_dump(), SCALES[scale])), comments=True)
+    return to_toml(Config(**_deep(_defaults(SCALES[scale]), SCALES[scale])), comments=True)
