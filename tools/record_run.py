@@ -8,7 +8,7 @@ import json, platform, shutil, sys
 from pathlib import Path
 from psi.folder import Run
 
-KEEP = 'psi.toml', 'manifest.json', 'principles_low.jsonl', 'clusters.json', 'principles.jsonl', 'instances.jsonl'
+KEEP = 'psi.toml', 'manifest.json', 'carbon.json', 'principles_low.jsonl', 'clusters.json', 'principles.jsonl', 'instances.jsonl'
 
 def machine() -> str:
     "The processor, its cores and the system"
@@ -21,7 +21,7 @@ def record(run:Run, to:Path):
     for name in KEEP: shutil.copy(run.folder/name, to/name)
     journal = run.journal()
     # requests of a stage overlap, so seconds are those that slots were busy
-    summary = dict(seeds=len(run.seeds), machine=machine(), waterfalls={s: run.waterfall(s) for s in ('expand', 'generate')}, journal=run.cost())
+    summary = dict(seeds=len(run.seeds), machine=machine(), waterfalls={s: run.waterfall(s) for s in ('expand', 'generate')}, ledger=run.ledger()._repr_markdown_())
     summary['seconds'] = f"{sum(r['reply']['seconds'] for r in journal.rows()):,.0f}, summed over requests, of which {run.config.M_g.concurrency} ran side by side"
     journal.close()
     (to/'summary.json').write_text(json.dumps(summary, indent=1, ensure_ascii=False) + '\n')
