@@ -238,7 +238,7 @@ def _from_messages(d:dict, place:str) -> Instance:
     return from_dict(Instance, dict(d, instruction=instruction, input=inp, output=texts[1]))
 
 # %% ../nbs/00_core.ipynb #fb7356cc
-_asked, _answered = ('prompt', 'question'), ('completion', 'response', 'answer')
+_asked, _answered = ('instruction', 'prompt', 'question'), ('output', 'completion', 'response', 'answer')
 
 def _instances(d:dict, place:str) -> Iterator[Instance]:
     "The instances of one record, whatever its shape"
@@ -251,10 +251,8 @@ def _instances(d:dict, place:str) -> Iterator[Instance]:
                 id=(d['id'] if len(d['instances']) == 1 else f"{d['id']}.{i}") if d.get('id') else '')
     elif d.get('messages') is not None: yield _from_messages(d, place)
     else:
-        q = next((k for k in _asked if k in d), None) if 'instruction' not in d else None
-        r = next((k for k in _answered if k in d), None) if 'output' not in d else None
-        d = dict(d, **({'instruction': d[q]} if q else {}), **({'output': d[r]} if r else {}))
-        yield from_dict(Instance, dict(d, instruction=_text(d, 'instruction', place, True), input=_text(d, 'input', place), output=_text(d, 'output', place)))
+        asked, answered = (next((k for k in names if k in d), names[0]) for names in (_asked, _answered))
+        yield from_dict(Instance, dict(d, instruction=_text(d, asked, place, True), input=_text(d, 'input', place), output=_text(d, answered, place)))
 
 # %% ../nbs/00_core.ipynb #6d2d612f
 def _dataset_rows(ds, name:str) -> Iterator[tuple[str, dict]]:
