@@ -104,7 +104,7 @@ def order(site:Site) -> list:
     config = yaml.safe_load((site.nbs/'_quarto.yml').read_text(encoding='utf-8'))
     index = json.loads((site.nbs/'index.ipynb').read_text(encoding='utf-8'))
     linked = re.findall(r'\]\(([\w./-]+\.ipynb)', '\n'.join(joined(c['source']) for c in index['cells'] if c['cell_type'] == 'markdown'))
-    place = {f: i for i, f in reversed(list(enumerate(linked)))}
+    place = {f: i for i, f in enumerate(linked)}      # where it is linked last: the tables of all pages come after the prose
     left, found = dict.fromkeys(site.pages), []
     contents = config['website']['sidebar']['contents']
     def take(patterns):
