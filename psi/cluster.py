@@ -329,7 +329,7 @@ def cluster(
 @patch
 def _repr_markdown_(self:Clustering):
     n, both = len(self.memberships), set(self.shared)
-    rows = [f'**{len(self)} clusters of {n} principles**' + ('' if self.stability is None else f', stability {self.stability:.2f}'), '',
+    rows = [f'**{len(self)} cluster{"s" * (len(self) != 1)} of {n} principle{"s" * (n != 1)}**' + ('' if self.stability is None else f', stability {self.stability:.2f}'), '',
             '| cluster | principles | shared | weight | nearest to the middle |', '|--:|--:|--:|--:|:--|']
     for j, c in enumerate(self.centers):
         text = ' '.join(self.texts[c].split()).replace('|', '\\|') if self.texts else f'number {c}'

@@ -177,7 +177,7 @@ def descendants(self:Run,
 @patch
 def _repr_markdown_(self:Run) -> str:
     "Where the run stands: counts, waterfalls, principles"
-    n = f'**{self.folder.name}**: {len(self.seeds)} seeds → {len(self.initial)} initial instances → {len(self.low)} low-level principles'
-    n += f' → {len(self.clusters) if self.clusters else 0} clusters → {len(self.principles)} high-level principles → {len(self.instances)} instances'
-    parts = [n] + [f'*{s}*\n\n' + waterfall_table(self.waterfall(s)) for s in ('expand', 'generate') if self.waterfall(s)['candidates']]
+    counts = {'seed': self.seeds, 'initial instance': self.initial, 'low-level principle': self.low, 'cluster': self.clusters or (), 'high-level principle': self.principles, 'instance': self.instances}
+    n = ' → '.join(f'{len(v)} {k}{"s" * (len(v) != 1)}' for k, v in counts.items())
+    parts = [f'**{self.folder.name}**: {n}'] + [f'*{s}*\n\n' + waterfall_table(self.waterfall(s)) for s in ('expand', 'generate') if self.waterfall(s)['candidates']]
     return '\n\n'.join(parts + ([principles_table(self.principles)] if self.principles else []))

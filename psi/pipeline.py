@@ -126,7 +126,8 @@ def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Calla
     write_records(self.folder/'dropped.jsonl', self.dropped)
     self.manifest['stages'][name] = mark
     self.note()
-    self.said(f'{name}: {len(result)} {"clusters" if name == "cluster" else "instances" if isinstance(result[0], Instance) else "principles"}' + (f', {len(dropped)} dropped' if dropped else ''))
+    what = 'cluster' if name == 'cluster' else 'instance' if isinstance(result[0], Instance) else 'principle'
+    self.said(f'{name}: {len(result)} {what}{"s" * (len(result) != 1)}' + (f', {len(dropped)} dropped' if dropped else ''))
     return result
 
 # %% ../nbs/14_pipeline.ipynb #61c84f5e
