@@ -226,21 +226,21 @@ def verdict(self:Audit) -> str:
 
 # %% ../nbs/05_audit.ipynb #bd33b26a
 class Surfaced(NamedTuple):
-    "Private knowledge in an instance"
+    "What may not leave, in an instance"
     id:str    # of the instance
-    words:int # in a row
-    text:str  # the words; this is K, so mind where it is shown
+    words:int # of K in a row; 0 for a term or a pattern
+    text:str  # the words; they are private, so mind where it is shown
 
 # %% ../nbs/05_audit.ipynb #033ccf5d
 def audit_data(
     instances:Iterable[Instance], # D_t
-    guard:Guard, # knows K
-) -> list[Surfaced]: # the longest run of each instance that has one, the longest first
-    "Where private knowledge surfaces in a dataset"
+    guard:Guard, # knows K, the terms and the patterns
+) -> list[Surfaced]: # the longest run of each instance, or else a term or pattern in it; the longest first
+    "Where private knowledge, a term or a pattern surfaces in a dataset"
     out = []
     for x in instances:
         text = '\n'.join((x.instruction, x.input, x.output))
-        if runs := [f for f in guard.find(text) if f.rule == 'overlap']:
-            r = max(runs, key=lambda r: r.words)
+        if found := guard.find(text):
+            r = max(found, key=lambda r: r.words)
             out.append(Surfaced(x.id, r.words, ' '.join(text[r.start:r.end].split())))
     return sorted(out, key=lambda s: (-s.words, s.id))

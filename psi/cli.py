@@ -157,9 +157,9 @@ def audit(
 
 # %% ../nbs/15_cli.ipynb #a58deace
 def _surfaced(found:list, n:int, most:int=10) -> str:
-    "Where private knowledge surfaces in a dataset, as Markdown"
-    head = f'**{len(found)} of {n} instances** repeat private knowledge' + (':' if found else '')
-    row = lambda s: f'| `{s.id}` | {s.words} | {s.text[:160].replace("|", " ")}{"..." * (len(s.text) > 160)} |'
+    "Where that which may not leave surfaces in a dataset, as Markdown"
+    head = f'**{len(found)} of {n} instances** repeat private knowledge' + ', or hold a term or a pattern that may not leave' * any(not s.words for s in found) + (':' if found else '')
+    row = lambda s: f'| `{s.id}` | {s.words or "a term or pattern"} | {s.text[:160].replace("|", " ")}{"..." * (len(s.text) > 160)} |'
     return '\n'.join([head, '', '| instance | words in a row | which |', '|---|--:|:--|', *map(row, found[:most])]) if found else head
 
 # %% ../nbs/15_cli.ipynb #a7e0c1d3
@@ -242,12 +242,13 @@ def push(
     yes:Annotated[bool, typer.Option('--yes', help='send it; without this nothing is sent')]=False, # send it
     public:Annotated[bool, typer.Option('--public', help='for everybody to see; the default is private')]=False, # for everybody to see
     with_private_knowledge:Annotated[bool, typer.Option('--with-private-knowledge', help='also the data of a run that had private knowledge')]=False, # of a run with private knowledge
+    replace:Annotated[bool, typer.Option('--replace', help='also over a dataset there whose card psi did not write')]=False, # over what psi did not write
     knowledge:Annotated[str, typer.Option(help='where the private knowledge is now; the default is where the run had it')]='', # where the private knowledge is now
 ):
     "Send the dataset to the Hugging Face hub; a dry run, unless --yes is given."
     from psi.folder import Run
     from psi.push import push as send
-    _show(send(Run(folder), name, yes, public, with_private_knowledge, knowledge)._repr_markdown_())
+    _show(send(Run(folder), name, yes, public, with_private_knowledge, knowledge, replace=replace)._repr_markdown_())
 
 # %% ../nbs/15_cli.ipynb #c8c9e266
 @app.command()

@@ -12,7 +12,7 @@ from hashlib import sha256
 from fastcore.basics import patch
 from .audit import audit_data
 from .core import BoundaryError, ConfigError, DataError, EngineError, Instance
-from .datacard import card_is_current
+from .datacard import card_is_current, card_mark, guarded
 from .folder import Run
 
 # %% ../nbs/14_push.ipynb #e5f77a26
@@ -37,9 +37,11 @@ def check(
     if not card_is_current(run): raise DataError(f'{f/"README.md"}: is not a card of these data as they are now; write it again: psi card {f}')
     if private and not with_private: raise BoundaryError(f'{f}: this run had private knowledge; look at what it wrote (psi audit {f} --data), and say --with-private-knowledge if it may be published')
     if not (found := run.audit(knowledge)).clean: raise BoundaryError(f'{f}: the audit says {found.verdict.replace("*", "")}; see psi audit {f}')
-    texts = [*run.instances, *(Instance(p.text, id=p.id) for p in run.principles), Instance((f/'README.md').read_text(encoding='utf-8'))]
-    if private and (bad := audit_data(texts, run._guard(knowledge))):
-        raise BoundaryError(f'{f}: private knowledge surfaces in {len(bad)} of its texts (instances, principles, card); see psi audit {f} --data, and run again under another name with boundary.data = true')
+    if not guarded(run.config): return
+    card = (f/'README.md').read_text(encoding='utf-8', errors='replace')
+    texts = [*run.instances, *(Instance(p.text, id=p.id) for p in run.principles), Instance(card, re.sub(r'\\([^A-Za-z0-9\s])', r'\1', card))]
+    if bad := audit_data(texts, run._guard(knowledge)):
+        raise BoundaryError(f'{f}: {"private knowledge" if private else "what may not leave"} surfaces in {len(bad)} of its texts (instances, principles, card); see psi audit {f} --data, and run again under another name with boundary.data = true')
 
 # %% ../nbs/14_push.ipynb #67813a91
 @dataclass(frozen=True)
@@ -100,13 +102,26 @@ def _api(endpoint:str):
     if not (token := get_token()): raise ConfigError('there is no token for the hub; put one that may write into HF_TOKEN, or run: hf auth login')
     return HfApi(endpoint=endpoint or None, token=token), token
 
-def _ready(api, p:Plan):
-    "A repository of the right visibility"
+_OURS = 'README.md', 'data/train.jsonl', 'principles.jsonl' # all that psi ever writes there
+
+def _card_there(api, name:str, commit:str) -> bytes:
+    "README.md of a dataset on the hub"
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+    answer = get_session().get(hf_hub_url(name, 'README.md', repo_type='dataset', revision=commit, endpoint=api.endpoint), headers=build_hf_headers(token=api.token))
+    hf_raise_for_status(answer)
+    return answer.content
+
+def _ready(api, p:Plan, replace:bool) -> tuple[str|None, list[str]]:
+    "A repository of the right visibility; its commit, and what is to be taken away there"
     from huggingface_hub.errors import RepositoryNotFoundError
-    try: is_private = api.repo_info(p.name, repo_type='dataset').private
-    except RepositoryNotFoundError: api.create_repo(p.name, repo_type='dataset', private=not p.public, exist_ok=False); return
+    try: there = api.repo_info(p.name, repo_type='dataset')
+    except RepositoryNotFoundError: api.create_repo(p.name, repo_type='dataset', private=not p.public, exist_ok=False); return None, []
+    is_private, have = there.private, {f.rfilename for f in there.siblings or ()} & {*_OURS}
     if not is_private and not p.public: raise ConfigError(f'{p.name}: is there already, and public; choose another name, or say --public')
     if is_private and p.public: raise ConfigError(f'{p.name}: is there already, and private; make it public on its page first, or leave --public out')
+    if have and not replace and not ('README.md' in have and card_mark(_card_there(api, p.name, there.sha))): raise ConfigError(f'{p.name}: is there already, and psi did not write its card; choose another name, or say --replace')
+    return there.sha, sorted(have - {*p.files})
 
 # %% ../nbs/14_push.ipynb #9aba6b04
 def push(
@@ -117,15 +132,17 @@ def push(
     with_private:bool=False, # is it all right that the run had private knowledge?
     knowledge:str='', # where that is now
     endpoint:str='', # of the hub; '' takes HF_ENDPOINT, or huggingface.co
+    replace:bool=False, # also over a dataset there whose card psi did not write
 ) -> Plan: # with the address of the commit, where it was sent
     "Send a dataset to the hub"
     p = plan(run, name, public, with_private, knowledge)
     if not yes: return p
-    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     api, token = _api(endpoint)
     try:
-        _ready(api, p)
-        done = api.create_commit(name, [CommitOperationAdd(k, v) for k, v in p.files.items()], repo_type='dataset', commit_message=f'{p.instances:,} instances, by psi')
+        commit, old = _ready(api, p, replace)
+        changes = [CommitOperationAdd(k, v) for k, v in p.files.items()] + [CommitOperationDelete(k) for k in old]
+        done = api.create_commit(name, changes, repo_type='dataset', parent_commit=commit, commit_message=f'{p.instances:,} instances, by psi')
     except ConfigError: raise
     except Exception as e: raise _explain(e, name, token) from None
     return Plan(p.name, p.files, p.public, p.instances, str(done.commit_url))

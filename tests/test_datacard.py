@@ -6,7 +6,7 @@ from datasets import load_dataset
 from huggingface_hub import DatasetCard
 from psi.card import as_text, fenced, model_card
 from psi.config import read_config
-from psi.core import BoundaryError, ConfigError, DataError, EngineError, Instance, Principle, write_records
+from psi.core import BoundaryError, ConfigError, DataError, Dropped, EngineError, Instance, Origin, Principle, write_records
 from psi.datacard import Told, card_is_current, dataset_card, public_config
 from psi.folder import Run
 from psi.lm import scripted
@@ -96,13 +96,61 @@ def test_hostile_text_is_shown_as_text(tmp_path):
     principles = [Principle(x) for x in HOSTILE]
     for i, bad in enumerate(HOSTILE):
         r = folder_of(tmp_path/str(i), [Instance(bad, bad, bad)], principles)
+        write_records(r.folder/'dropped.jsonl', [Dropped(f'{bad[:500]} <img src=x onerror=alert(1)> | x', instance=Instance('q'), origin=Origin('generate', 0, 0))])
+        (r.folder/'manifest.json').write_text(json.dumps(dict(versions={'psi': bad[:500], f'<b>{bad[:500]}': '<i>1</i>'}, weights=dict(M_g='`<i>`', M_L=1, embedder=None))))
         text = dataset_card(r, Told(title=bad))
         data, html = DatasetCard(text).data, plain_html(body(text))
         assert (data.license, data.tags[0], len(data.configs)) == ('unknown', 'psi', 2)
         for tag in ('<script', '<img', '<a ', 'evil.example/x.png">', '<h1>Not a'): assert tag not in html, (tag, bad[:40])
+        assert not re.search('<[bi]>', html)
+        waterfall = next(t for t in html.split('<table>') if 'candidates' in t).split('</table>')[0]
+        assert all(row.count('<td') == 4 for row in waterfall.split('<tr>')[2:]) and waterfall.count('<tr>') == 4   # head, candidates, the reason, kept: a | in it parts no cell
         assert html.count('<h1>') == 1 and html.count('<h2>') == 10 and html.count('<ol>') == 1 and html.count('<details>') == html.count('</details>') == 1, bad[:40]
         assert not re.search('[\x00-\x08\x0b-\x1f\u202e]', text) and len(text) < 60_000
         assert r.card() and card_is_current(r)   # a mark within the data is not taken for the card's own
+
+@pytest.mark.parametrize('manifest', ['[]', '"x"', '{"versions": [1], "weights": "y"}', '{', '['*100_000])
+def test_an_odd_manifest_is_none(tmp_path, manifest):
+    r = folder_of(tmp_path/'r', [Instance('Name a bird of the sea.', '', 'A tern.')])
+    (r.folder/'manifest.json').write_text(manifest)
+    assert 'Versions: not known' in dataset_card(r)
+
+def test_what_did_not_stand_in_a_request_is_not_said_to_have(tmp_path):
+    from psi.config import to_toml
+    def card(*sets): return dataset_card(folder_of(tmp_path/str(len(list(tmp_path.iterdir()))), [Instance('Name a bird of the sea.', '', 'A tern.')], toml=to_toml(read_config(None, sets))))
+    text = card('generate.examples=0', 'expand.examples=0', 'generate.principles=none')
+    assert 'None of them stood in a request' in text and 'stood in every request' not in text and 'seeds alone' not in text and ' 0 ' not in text and 'no principles and no seeds' in text
+    assert 'sees seeds alone' in card('generate.principles=none') and 'saw seeds alone' in card('generate.principles=none')
+    assert 'sees seeds and pieces of private knowledge;' in card('generate.principles=none', 'knowledge.source=/k.txt', 'boundary.trusted=["x"]')
+    assert 'in every request for the data,' in card('expand.examples=0') and 'in every request for the initial instances' in card('generate.examples=0') and 'Some of them stood in every request, so' in card()
+    assert 'They are not in this folder' in card()   # principles were learned, but their file is gone
+
+def test_settings_of_requests_are_there_or_said_to_be_missing(tmp_path):
+    from psi.config import to_toml
+    r = folder_of(tmp_path, [Instance('Name a bird of the sea.', '', 'A tern.')], toml=to_toml(read_config(None, ['M_g.sampling={temperature=0.5, stop=["\\n\\n", "###"], logit_bias={50256=-100}}'])))
+    text = dataset_card(r)
+    again = tmp_path/'again.toml'
+    again.write_text(re.search(r'```toml\n(.*?)\n```', text, re.S)[1])
+    assert read_config(again).M_g.sampling == r.config.M_g.sampling == dict(temperature=.5, stop=['\n\n', '###'], logit_bias={'50256': -100}) and 'The same settings ask the same requests' in text
+    (tmp_path/'psi.toml').write_text(to_toml(read_config(None, ['M_g.sampling={stop="x", extra_headers={Authorization="Bearer sk-1"}}'])))
+    text = dataset_card(Run(tmp_path))
+    assert 'sk-1' not in text and 'The same settings ask the same requests' not in text and r'(extra\_headers of M_g)' in text and 'stop = "x"' in text
+
+@pytest.mark.parametrize('model, said', [('my-grokking-model', ''), ('gemini-nano', 'a service'), ('chatgpt-x', 'a service'), ('gpt-4o', 'a service'), ('gpt-oss-20b', ''), ('gpt-2', ''), ('Llamacorn-1b', ''), ('codellama-7b', 'like Llama'), ('grok-2', 'a service'), ('claudette', '')])
+def test_a_name_sounds_like_a_family_as_a_whole_word(tmp_path, model, said):
+    row = next(x for x in dataset_card(folder_of(tmp_path, [Instance('Name a bird of the sea.', '', 'A tern.')], toml=f'M_g.base_url = "http://localhost:1"\nM_g.model = "{model}"')).splitlines() if x.startswith('| writes the data'))
+    assert 'not known to psi' in row and ('sounds like' in row) == bool(said) and said in row
+
+@pytest.mark.parametrize('url, theirs', [('https://api.openai.com/v1', True), ('https://eu.api.openai.com/v1', True), ('https://api.openai.com.evil.example/v1', False), ('https://notapi.openai.com/v1', False), ('https://x.example/api.openai.com', False), ('http://[x', False)])
+def test_openais_terms_are_openais(url, theirs):
+    from psi.config import ModelConfig
+    from psi.datacard import _terms
+    assert ("OpenAI's terms" in _terms(ModelConfig(model='x', base_url=url))) == theirs
+
+@pytest.mark.parametrize('seeds', ['https://u:SECRET@h.example/x.jsonl?token=SECRET', 'https://h.example/x.jsonl#SECRET', 'https://u:SECRET@h.example', 'https://h.example/x?a=/SECRET', 's3://SECRET/x.jsonl', 'x.jsonl?token=SECRET'])
+def test_an_address_of_seeds_keeps_its_file_name_alone(tmp_path, seeds):
+    text = dataset_card(folder_of(tmp_path, [Instance('Name a bird of the sea.', '', 'A tern.')], toml=f'seeds = "{seeds}"'))
+    assert 'SECRET' not in text and 'h.example' not in text and ('from x' in text or 'from ADDRESS' in text)
 
 def test_fences_and_text():
     for x in HOSTILE:
@@ -152,7 +200,7 @@ class Hub(ThreadingHTTPServer):
     "As much of the hub as a push needs; it keeps what it is asked and what it gets"
     daemon_threads = True
     def __init__(self, there=None, fail=(), mode='regular'):
-        self.there, self.fail, self.mode, self.asked, self.files, self.objects, self.tokens = there, dict(fail), mode, [], {}, {}, set()
+        self.there, self.fail, self.mode, self.asked, self.files, self.objects, self.tokens, self.parent = there, dict(fail), mode, [], {}, {}, set(), ''
         super().__init__(('127.0.0.1', 0), Page)
     @property
     def url(self): return f'http://127.0.0.1:{self.server_port}'
@@ -172,11 +220,14 @@ class Page(BaseHTTPRequestHandler):
     def do_PUT(self): self.do('PUT')
     def do(self, verb):
         hub, path, raw = self.server, self.path.split('?')[0], self.rfile.read(int(self.headers['Content-Length'] or 0))
-        what = next((k for k in ('create', 'validate-yaml', 'preupload', 'batch', 'commit', 'store') if f'/{k}' in path), 'info')
+        what = next((k for k in ('create', 'validate-yaml', 'preupload', 'batch', 'commit', 'store', 'resolve') if f'/{k}' in path), 'info')
         hub.asked.append(what); hub.tokens.add(self.headers.get('Authorization', ''))
         if what in hub.fail: return self.answer(hub.fail[what], {'error': f'no: {self.headers.get("Authorization")} may not'})
         getattr(self, what.replace('-', '_'))(raw, path)
-    def info(self, raw, path): self.answer(404, {'error': 'Repository not found'}) if self.server.there is None else self.answer(200, dict(id='me/birds', sha='0'*40, private=self.server.there == 'private'))
+    def info(self, raw, path): self.answer(404, {'error': 'Repository not found'}) if self.server.there is None else self.answer(200, dict(id='me/birds', sha='0'*40, private=self.server.there == 'private', siblings=[dict(rfilename=k) for k in self.server.files]))
+    def resolve(self, raw, path):
+        out = self.server.files[path.split('/resolve/' + '0'*40 + '/')[1]]
+        self.send_response(200); self.send_header('Content-Length', str(len(out))); self.end_headers(); self.wfile.write(out)
     def create(self, raw, path): self.server.there = json.loads(raw)['visibility']; self.answer(200, {'url': f'{self.server.url}/datasets/me/birds', 'name': 'me/birds'})
     def validate_yaml(self, raw, path): DatasetCard(json.loads(raw)['content']); self.answer(200, {'warnings': [], 'errors': []})
     def preupload(self, raw, path): self.answer(200, {'files': [dict(path=f['path'], uploadMode='regular' if f['path'].endswith('.md') else self.server.mode, shouldIgnore=False) for f in json.loads(raw)['files']]})
@@ -184,6 +235,8 @@ class Page(BaseHTTPRequestHandler):
     def store(self, raw, path): self.server.objects[path.rsplit('/')[-1]] = raw; self.answer(200, {})
     def commit(self, raw, path):
         for x in map(json.loads, raw.splitlines()):
+            if x['key'] == 'header': self.server.parent = x['value'].get('parentCommit', '')
+            if x['key'] == 'deletedFile': del self.server.files[x['value']['path']]
             if x['key'] == 'file': self.server.files[x['value']['path']] = base64.b64decode(x['value']['content'])
             if x['key'] == 'lfsFile': self.server.files[x['value']['path']] = self.server.objects[x['value']['oid']]
         self.answer(200, {'commitUrl': f'{self.server.url}/datasets/me/birds/commit/abc', 'commitOid': 'abc'})
@@ -220,6 +273,35 @@ def test_visibility(done, online):
         assert hub.asked == ['info']
     with Hub('private') as hub: push(done, 'me/birds', yes=True, endpoint=hub.url)
     assert 'create' not in hub.asked and len(hub.files) == 3
+
+def test_what_psi_did_not_write_stays(done, online):
+    theirs = {'README.md': b'# Years of work\n', 'data/train.jsonl': b'{}\n', 'notes.txt': b'mine'}
+    for files in (theirs, {'data/train.jsonl': b'{}\n'}):
+        with Hub('private') as hub:
+            hub.files = dict(files)
+            with pytest.raises(ConfigError, match='psi did not write its card'): push(done, 'me/birds', yes=True, endpoint=hub.url)
+            assert hub.files == files and 'commit' not in hub.asked
+            push(done, 'me/birds', yes=True, replace=True, endpoint=hub.url)
+            assert hub.files == {k: v for k, v in files.items() if k == 'notes.txt'} | pack(done)
+    with Hub('private') as hub:   # nothing of psi's names in it: nothing is lost
+        hub.files = {'.gitattributes': b''}
+        push(done, 'me/birds', yes=True, endpoint=hub.url)
+        assert set(hub.files) == {'.gitattributes', *pack(done)}
+
+def test_a_second_push_takes_away_what_the_dataset_has_no_more(done, online):
+    with Hub() as hub:
+        push(done, 'me/birds', yes=True, endpoint=hub.url)
+        assert 'principles.jsonl' in hub.files and not hub.parent
+        hub.files['notes.txt'] = b'mine'
+        (done.folder/'principles.jsonl').unlink()
+        r = Run(done.folder)
+        r.card()
+        push(r, 'me/birds', yes=True, endpoint=hub.url)
+        assert hub.files == pack(r) | {'notes.txt': b'mine'} and 'principles.jsonl' not in hub.files and hub.parent == '0'*40
+
+def test_a_card_with_an_odd_byte_is_read(done):
+    with (done.folder/'README.md').open('ab') as f: f.write(b'caf\xe9\n')
+    assert push(done, 'me/birds').files['README.md'].endswith(b'caf\xe9\n')
 
 @pytest.mark.parametrize('where, status, said', [('info', 401, 'does not know the token'), ('create', 403, 'may not write there'), ('create', 409, 'someone else is changing it'), ('commit', 412, 'someone else has changed it'), ('commit', 413, 'too large'), ('commit', 507, 'no room left'), ('create', 500, 'in trouble'), ('validate-yaml', 400, 'refuses it')])
 def test_what_the_hub_refuses_is_one_line_without_the_token(done, online, where, status, said):
@@ -292,6 +374,39 @@ def test_a_run_with_private_knowledge(tmp_path, online):
     assert '20 of 20 instances' in Run(r.folder).card(knowledge=f'{tmp_path}/moved.txt').read_text()
 
 
+@pytest.mark.parametrize('rules, holds', [(['terms'], 'Project Falconbridge ships in May.'), (['patterns'], 'Part ACME_77 ships in May.'), (['terms', 'patterns'], 'Falconbridge: ACME_77.')])
+def test_terms_and_patterns_do_not_go(tmp_path, rules, holds):
+    "Without any private knowledge"
+    (tmp_path/'terms.txt').write_text('Falconbridge\n')
+    sets = dict(terms=f'boundary.terms={tmp_path}/terms.txt', patterns='boundary.patterns=["ACME_[0-9]+"]')
+    with scripted(script) as url: r = run(read_config(None, ['name=ours', 'generate.n=20', 'generate.principles=zephyr-7b-beta', 'M_g.model=script', f'M_g.base_url={url}', 'carbon.measure=false', *map(sets.get, rules)]), runs=tmp_path, said=lambda line: None)
+    text = r.card().read_text()
+    assert '0 of 20 instances hold a term or a pattern' in text and 'terms.txt' not in text and 'ACME' not in text and push(r, 'me/x', public=True).instances == 20
+
+    path = r.folder/'README.md'
+    path.write_text(f'{text}\n{holds.replace("_", chr(92) + "_")}\n')   # as Markdown would show it
+    with pytest.raises(BoundaryError, match='what may not leave surfaces in 1'): push(r, 'me/x', public=True)
+    clean, said = r.principles, Principle(f'Keep in mind: {holds}')
+    write_records(r.folder/'principles.jsonl', [*clean, said])
+    r = Run(r.folder)
+    text = r.card(force=True).read_text()
+    assert 'Falconbridge' not in text and 'ACME' not in text and text.count('left out: it repeats what may not leave') == 1
+    with pytest.raises(BoundaryError, match='what may not leave surfaces in 1'): push(r, 'me/x')
+
+    write_records(r.folder/'principles.jsonl', clean)
+    write_records(r.folder/'instances.jsonl', [Instance(y.instruction, y.input, holds, y.origin) for y in r.instances])
+    r = Run(r.folder)
+    text = r.card().read_text()
+    assert 'Falconbridge' not in text and 'ACME' not in text and 'No example is shown' in text and '20 of 20 instances hold a term or a pattern' in text
+    for public in (False, True):
+        with pytest.raises(BoundaryError, match='surfaces in 20') as e: push(r, 'me/x', public=public, with_private=True)
+        assert 'Falconbridge' not in str(e.value) and 'ACME' not in str(e.value)
+    assert {s.words for s in r.surfaced()} == {0} and len(r.surfaced()) == 20
+    (r.folder/'manifest.json').unlink()   # nothing to compare with
+    text = r.card().read_text()
+    assert 'Falconbridge' not in text and 'ACME' not in text and 'not shown, since the list of what may not leave is not there' in text
+
+
 def test_the_commands(done, tmp_path):
     "As typed, with a hub by its environment variable"
     with Hub() as hub:
@@ -303,6 +418,10 @@ def test_the_commands(done, tmp_path):
         assert 'nothing was sent' in psi('push', done.folder, 'me/birds').stdout and hub.asked == []
         sent = psi('push', done.folder, 'me/birds', '--yes')
         assert f'{hub.url}/datasets/me/birds/commit/abc' in sent.stdout and set(hub.files) == {'README.md', 'data/train.jsonl', 'principles.jsonl'} and TOKEN not in sent.stdout + sent.stderr
+        hub.files['README.md'] = b'# Mine'
+        theirs = psi('push', done.folder, 'me/birds', '--yes')
+        assert theirs.returncode == 1 and '--replace' in theirs.stderr and len(theirs.stderr.strip().splitlines()) == 1 and hub.files['README.md'] == b'# Mine'
+        assert psi('push', done.folder, 'me/birds', '--yes', '--replace').returncode == 0 and hub.files['README.md'] == (done.folder/'README.md').read_bytes()
         hub.fail['commit'] = 403
         failed = psi('push', done.folder, 'me/birds', '--yes')
         assert failed.returncode == 1 and len(failed.stderr.strip().splitlines()) == 1 and failed.stderr.startswith('psi: me/birds: ') and TOKEN not in failed.stderr
