@@ -402,6 +402,8 @@ def test_terms_and_patterns_do_not_go(tmp_path, rules, holds):
         with pytest.raises(BoundaryError, match='surfaces in 20') as e: push(r, 'me/x', public=public, with_private=True)
         assert 'Falconbridge' not in str(e.value) and 'ACME' not in str(e.value)
     assert {s.words for s in r.surfaced()} == {0} and len(r.surfaced()) == 20
+    from psi.cli import _surfaced   # what psi audit --data shows
+    assert 'or hold a term or a pattern' in _surfaced(r.surfaced(), 20) and '| a term or pattern | ' in _surfaced(r.surfaced(), 20)
     (r.folder/'manifest.json').unlink()   # nothing to compare with
     text = r.card().read_text()
     assert 'Falconbridge' not in text and 'ACME' not in text and 'not shown, since the list of what may not leave is not there' in text
