@@ -10,7 +10,7 @@ __all__ = ['REASONS', 'COLOURS', 'SHAPES', 'visible', 'esc', 'View', 'table', 'w
 import html, re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from statistics import quantiles
+from statistics import median, quantiles
 from .cluster import Clustering
 from .core import Instance, Principle
 from .ledger import Amount, Ledger
@@ -105,8 +105,8 @@ def _weights(c:Clustering, i:int) -> list[tuple[int, float]]:
     return sorted(((j, w) for j, w in enumerate(c.memberships[i].tolist()) if w > 0), key=lambda jw: (-jw[1], jw[0]))
 
 def _point(c:Clustering, i:int, x:float, y:float) -> str:
-    "One principle on the map"
-    own = _weights(c, i)
+    "One principle on the map; nothing where it is in no cluster"
+    if not (own := _weights(c, i)): return ''
     said = ', '.join(f'cluster {j} {w:.0%}' for j, w in own)
     ring = '<circle r="15.5" fill="none" stroke="currentColor" stroke-width="1.5" stroke-dasharray="3 2"/>' * (len(own) > 1)
     return f'<g class="pt" data-i="{i}" transform="translate({x:.1f},{y:.1f})"><title>{said}: {esc(c.texts[i] if c.texts else f"principle {i}", 300)}</title>{ring}{marker(own[0][0])}</g>'
@@ -117,7 +117,7 @@ def map_view(
 ) -> View:
     "Low-level principles on a plane, each with the shape and the number of its strongest cluster"
     n = len(c.memberships)
-    says = f'{n} low-level principles in {len(c)} {"cluster" if len(c) == 1 else "clusters"}, {len(c.shared)} of them in more than one'
+    says = f'{n} low-level principles in {len(c)} {"cluster" if len(c) == 1 else "clusters"}, {len(c.shared)} of them in more than one' + (f', {lone} in none and not on the map' if (lone := sum(not _weights(c, i) for i in range(n))) else '')
     if c.xy is None: return View(f'<p>{says}. This clustering was made without a map.</p>', says)
     low, span = c.xy.min(0), c.xy.max(0) - c.xy.min(0)
     at = [[28 + 584*(x - low[0])/(span[0] or 1), 28 + 344*(1 - (y - low[1])/(span[1] or 1))] for x, y in c.xy.tolist()]
@@ -127,14 +127,16 @@ def map_view(
 # %% ../nbs/14_charts.ipynb #67305334
 def principles_view(
     high:Sequence[Principle], # P^H
-    c:Clustering|None=None, # P^C; None where the principles were given
+    c:Clustering|None=None, # P^C; None where there is none
+    given:bool|None=None, # were they given, and not learnt? The default is: where `c` is None
 ) -> View:
     "High-level principles, each with the cluster that it sums up"
     def row(p):
         j = p.origin.request if p.origin and c is not None else None
+        if j is not None and not 0 <= j < len(c): j = None   # of another clustering
         mark = '' if j is None else f'<svg width="28" height="28" viewBox="-14 -14 28 28" role="img" aria-label="cluster {j}">{marker(j)}</svg>'
         return mark or '–', '' if j is None else f'{len(c.members(j))}', f'<bdi>{esc(p.text, 2000)}</bdi>'
-    says = f'{len(high)} high-level principles' + ('' if c is not None else ', given and not learnt')
+    says = f'{len(high)} high-level principles' + ', given and not learnt'*(c is None if given is None else given)
     return View(table(('cluster', '#low-level', 'principle'), map(row, high), says), says)
 
 # %% ../nbs/14_charts.ipynb #2f9b3c4b
@@ -146,10 +148,13 @@ def _histogram(name:str, words:list[int]) -> str:
     step = max(1, -(-top // 24))
     bins = Counter(min((w - 1)//step if w else 0, 24) for w in words)
     most = max(bins.values())
-    bars = ''.join(f'<rect x="{12*b}" y="{80 - 76*v/most:.1f}" width="10" height="{76*v/most:.1f}" style="fill:var(--bar,#4878a8)"><title>{f"{b*step + 1} words or more" if b == 24 else f"{b*step + 1} to {(b + 1)*step} words"}: {v:,}</title></rect>' for b, v in sorted(bins.items()))
-    q = quantiles(words, n=4) if n > 1 else words*3
-    said = f'median {q[1]:,.0f} words, half of them {q[0]:,.0f} to {q[2]:,.0f}, longest {words[-1]:,}'
-    axis = ''.join(f'<text x="{12*b}" y="95" font-size="11" text-anchor="{a}" style="fill:currentColor">{f}</text>' for b, a, f in ((0, 'start', '1'), (12, 'middle', f'{12*step}'), (24.9, 'end', f'{24*step}+')))
+    def span(b):
+        a, z = b*step + 1 if b else min(words[0], 1), (b + 1)*step   # a text may have no words at all
+        return f'{a:,} words or more' if b == 24 else f'{a:,} to {z:,} words' if a < z else f'{a:,} word{"s"*(a != 1)}'
+    bars = ''.join(f'<rect x="{12*b}" y="{80 - 76*v/most:.1f}" width="10" height="{76*v/most:.1f}" style="fill:var(--bar,#4878a8)"><title>{span(b)}: {v:,}</title></rect>' for b, v in sorted(bins.items()))
+    q = quantiles(words, n=4, method='inclusive') if n > 3 else None   # of three, no half can be told
+    said = f'median {median(words):,.0f} words, {f"half of them {q[0]:,.0f} to {q[2]:,.0f}" if q else f"shortest {words[0]:,}"}, longest {words[-1]:,}'
+    axis = ''.join(f'<text x="{12*b}" y="95" font-size="11" text-anchor="{a}" style="fill:currentColor">{f}</text>' for b, a, f in ((0, 'start', str(min(words[0], 1))), (12, 'middle', f'{12*step}'), (24.9, 'end', f'{24*step}+')))
     return f'<figure style="margin:0 1.5em 1em 0;display:inline-block;vertical-align:top;max-width:300px"><svg viewBox="0 0 300 98" width="300" role="img" aria-label="{name}: {said}" style="max-width:100%">{bars}{axis}</svg><figcaption><b>{name}</b>: {said}</figcaption></figure>'
 
 # %% ../nbs/14_charts.ipynb #4694ef23

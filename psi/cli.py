@@ -174,7 +174,7 @@ def report(
     from psi.report import Report
     r = Report(folder)
     path = r.write(out or None)
-    print(f'{path}: {path.stat().st_size/1e6:.1f} MB' + ('; it holds what was made with private knowledge, so keep it as private as the run' if r.private else ''))
+    print(f'{path}: {path.stat().st_size/1e6:.1f} MB' + ('; it may hold what is private in this run, so keep it as private as the run' if r.private else ''))
     if open: webbrowser.open(path.resolve().as_uri())
 
 # %% ../nbs/15_cli.ipynb #06b13289

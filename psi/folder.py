@@ -53,8 +53,12 @@ class Run:
 @patch(as_prop=True)
 def clusters(self:Run) -> Clustering|None:
     "P^C, once it is there"
-    path = self.folder/'clusters.json'
-    return Clustering.from_dict(json.loads(path.read_text())) if path.exists() else None
+    if not (path := self.folder/'clusters.json').exists(): return None
+    try:
+        c = Clustering.from_dict(json.loads(path.read_text(encoding='utf-8')))
+        if (c.xy is not None and c.xy.shape != (len(c.memberships), 2)) or len(c.texts) not in (0, len(c.memberships)): raise ValueError
+    except (ValueError, LookupError, TypeError, AttributeError): raise DataError(f'{path}: cannot be read as clusters; delete it and run the same again') from None
+    return c
 
 # %% ../nbs/14_folder.ipynb #af24a277
 @patch
@@ -85,7 +89,7 @@ def waterfall(self:Run,
     stage:str='generate', # 'generate' or 'expand'
 ) -> dict[str, int]: # see `psi.expand.waterfall`
     "What became of every candidate of a stage"
-    return waterfall(self.instances if stage == 'generate' else self.initial, [d for d in self.dropped if d.origin.stage == stage])
+    return waterfall(self.instances if stage == 'generate' else self.initial, [d for d in self.dropped if d.origin and d.origin.stage == stage])
 
 # %% ../nbs/14_folder.ipynb #a1d6934c
 @patch
@@ -95,6 +99,7 @@ def _guard(self:Run, source:str='') -> Guard:
     if source: c = c.model_copy(update={'knowledge': c.knowledge.model_copy(update={'source': source})})
     try: had = json.loads((self.folder/'manifest.json').read_text())['settings']
     except (OSError, ValueError, LookupError, TypeError): raise DataError(f'{self.folder/"manifest.json"}: cannot be read, so it is not known what was private in this run; run it again') from None
+    if not isinstance(had, dict): raise DataError(f'{self.folder/"manifest.json"}: its settings are no table, so it is not known what was private in this run; run it again')
     K = make_knowledge(c)
     guard = make_guard(c, K)
     for k, v in private_inputs(K, guard).items():

@@ -14,7 +14,10 @@ from pathlib import Path
 from fastcore.basics import patch
 from .audit import Audit
 from .charts import COLOURS, SHAPES, View, duration, esc, ledger_view, lengths_view, map_view, principles_view, table, verbs_view, visible, waterfall_view
-from .core import Dropped, Instance, PsiError, write_text
+from .cluster import Clustering
+from .config import to_toml
+from .core import ConfigError, Dropped, Instance, PsiError, write_text
+from .datacard import public_config
 from .diversity import DiversityFilter
 from .folder import Run
 from .ledger import Ledger
@@ -42,7 +45,25 @@ class Report:
     @cached_property
     def given(self) -> str: return '' if (p := self.run.config.generate.principles) == 'learn' else p
     @cached_property
-    def private(self) -> bool: return bool(self.run.config.knowledge.source or any(o.knowledge for x in (*self.run.initial, *self.run.instances) if (o := x.origin)))
+    def _fit(self) -> tuple[Clustering|None, str]: return _fitting(self.run)
+    @property
+    def clusters(self) -> Clustering|None: return self._fit[0]
+    @property
+    def unfit(self) -> str: return self._fit[1]
+    @cached_property
+    def knowledge(self) -> bool: return bool(self.run.config.knowledge.source or any(o.knowledge for x in (*self.run.initial, *self.run.instances) if (o := x.origin)))
+    @cached_property
+    def private(self) -> bool: return self.knowledge or bool(self.run.config.boundary.terms or self.run.config.boundary.patterns)
+
+# %% ../nbs/14_report.ipynb #d84b20e6
+def _fitting(run:Run) -> tuple[Clustering|None, str]:
+    "The clusters, or why there are none that can be shown; None and '' where there are none at all"
+    try: c = run.clusters
+    except PsiError as e: return None, f'{e}.'
+    if c is None or (c.ids == tuple(p.id for p in run.low) if c.ids else len(c.memberships) == len(run.low)): return c, ''
+    return None, 'The map does not fit principles_low.jsonl, so it is not shown: clusters.json is about other low-level principles.'
+
+
 
 # %% ../nbs/14_report.ipynb #5d0167b2
 @patch
@@ -53,6 +74,7 @@ def missing(self:Report) -> list[str]: # sentences, plain text
     stages = [] if self.given else [('initial.jsonl', 'The first expansion is not done.'), ('principles_low.jsonl', 'There are no low-level principles yet.'), ('clusters.json', 'There are no clusters yet.'), ('principles.jsonl', 'There are no high-level principles yet.')]
     for file, said in (*stages, ('instances.jsonl', 'The data is not made yet; psi run goes on where this run stopped.')):
         if not self.has(file): out.append(said if file != 'initial.jsonl' or not self.has('principles_low.jsonl') else 'The initial instances are not in this folder (initial.jsonl).')
+    if self.unfit: out.append(self.unfit)
     if not self.has('seeds.jsonl'): out.append('The seeds are not in this folder (seeds.jsonl), so records lead back only to their ids.')
     if not self.has('dropped.jsonl') and (r.initial or r.instances): out.append('What was dropped is not in this folder (dropped.jsonl), so it is not known how many candidates there were.')
     if not self.has('journal.sqlite'): out.append('There is no journal in this folder (journal.sqlite), so what the run took and what left for the large model is not known.')
@@ -73,8 +95,8 @@ def waterfalls(self:Report) -> list[View]:
 def views(self:Report) -> dict[str, View]:
     "All pictures and tables but the waterfalls, by name"
     r, book, out = self.run, self.ledger, {}
-    out['map'] = map_view(r.clusters) if r.clusters else _said('There is no map: the principles were given.' if self.given else 'There is no map yet: the low-level principles are not clustered.')
-    out['principles'] = principles_view(r.principles, r.clusters) if r.principles else _said('There are no high-level principles.')
+    out['map'] = map_view(self.clusters) if self.clusters else _said(self.unfit or ('There is no map: the principles were given.' if self.given else 'There is no map yet: the low-level principles are not clustered.'))
+    out['principles'] = principles_view(r.principles, self.clusters, bool(self.given)) if r.principles else _said('There are no high-level principles.')
     out['lengths'] = lengths_view(r.instances) if r.instances else _said('There are no instances yet.')
     out['verbs'] = verbs_view(r.instances) if r.instances else _said('')
     out['cost'] = ledger_view(book) if isinstance(book, Ledger) else _said(f'Not known: {book}.')
@@ -156,12 +178,16 @@ def request(self:_Pack, o) -> int:
     return self.req[key]
 
 # %% ../nbs/14_report.ipynb #d5d29a19
+def _withheld(d:Dropped) -> Dropped:
+    "The reason and the place alone, where what was dropped holds what may not leave"
+    return d if d.reason != 'may not leave' else Dropped(d.reason, '; '.join(filter(None, (d.detail, 'its text is left out here'))), origin=d.origin)
+
 @patch
 def dropped(self:_Pack, run:Run, cut:int, most:int):
     "The dropped candidates, their reasons and their nearest neighbours"
     self.reasons, self.reason, self.detail, self.nearest, seen = {}, [], [], [], {}
     whole, self.cut = self.cut, min(cut, self.cut)
-    for d in run.dropped:
+    for d in map(_withheld, run.dropped):
         seen[d.reason] = seen.get(d.reason, 0) + 1
         if seen[d.reason] > most: continue
         self.add(d.instance or Instance('', '', d.text), d.origin, '')
@@ -181,10 +207,10 @@ def score(self:_Pack, run:Run, near:list[tuple[float, int]], least:float):
 
 # %% ../nbs/14_report.ipynb #5c9d0a1f
 @patch
-def to_dict(self:_Pack, run:Run) -> dict:
+def to_dict(self:_Pack, run:Run, c:Clustering|None) -> dict:
     "What the page's script reads"
-    c, pieces = run.clusters, dict.fromkeys(k for r in self.requests for k in r[3])
-    clusters = None if c is None or len(c.memberships) != len(run.low) else [[[i, round(float(c.memberships[i, j]), 4)] for i in c.members(j)] for j in range(len(c))]
+    pieces = dict.fromkeys(k for r in self.requests for k in r[3])
+    clusters = None if c is None else [[[i, round(float(c.memberships[i, j]), 4)] for i in c.members(j)] for j in range(len(c))]
     return dict(self.cols, at=self.at, requests=self.requests, reasons=[visible(r) for r in self.reasons], reason=self.reason, detail=self.detail, nearest=self.nearest,
         clusters=clusters, places={k: visible(v) for k, v in run.places(pieces).items() if v} if pieces else {}, shapes=SHAPES, colours=COLOURS)
 
@@ -201,7 +227,7 @@ def packed(self:Report,
     for whole, dropped, number in _LEVELS:
         p = _Pack(r, whole, dropped, number)
         p.score(r, near, least)
-        data = base64.b64encode(gzip.compress(json.dumps(p.to_dict(r), ensure_ascii=False, separators=(',', ':')).encode(), 9, mtime=0)).decode()
+        data = base64.b64encode(gzip.compress(json.dumps(p.to_dict(r, self.clusters), ensure_ascii=False, separators=(',', ':')).encode(), 9, mtime=0)).decode()
         if len(data) <= most: break
     said = [f'texts of instances end after {whole:,} characters']*(whole < 10**9) + [f'texts of dropped candidates end after {min(dropped, whole):,} characters']*(dropped < 10**9) + [f'{p.left_out:,} dropped candidates are left out']*(p.left_out > 0)
     return data, f'To keep this page small, {", ".join(said)}; all of it is in the folder of the run.' if said else ''
@@ -211,7 +237,7 @@ def packed(self:Report,
 def _flow(self:Report) -> str:
     "Counts, in the order of the stages"
     r = self.run
-    steps = [(len(r.seeds) if self.has('seeds.jsonl') else '?', 'seeds'), *([] if self.given else [(len(r.initial) if self.has('initial.jsonl') else '?', 'initial instances'), (len(r.low), 'low-level principles'), (len(r.clusters) if r.clusters else 0, 'clusters')]),
+    steps = [(len(r.seeds) if self.has('seeds.jsonl') else '?', 'seeds'), *([] if self.given else [(len(r.initial) if self.has('initial.jsonl') else '?', 'initial instances'), (len(r.low), 'low-level principles'), (len(self.clusters) if self.clusters else '?' if self.unfit else 0, 'clusters')]),
              (len(r.principles), 'high-level principles' + ' (given)'*bool(self.given)), (len(r.instances), 'instances')]
     items = ''.join(f'<li{" class=last" if i == len(steps) - 1 else ""}><b>{n if isinstance(n, str) else f"{n:,}"}</b><span>{name}</span></li>' for i, (n, name) in enumerate(steps))
     return f'<ol class="flow" aria-label="From the seeds to the data">{items}</ol>'
@@ -224,22 +250,19 @@ def _tiles(self:Report) -> str:
     took = [f'{per["tokens"].text()} tokens', f'{per["kg"].text(".3g")} kgCO2e'] if per else ['?', '?']
     tiles = {'Accepted': f'{len(self.run.instances):,} of {c.generate.n:,} wanted', 'For 1,000 accepted instances': took[0], 'Emitted for 1,000 accepted': took[1],
         'Time, all stages of the data': duration(sum(e.seconds for e in book.data.entries)) if isinstance(book, Ledger) else '?', 'Large model': c.M_L.model if not self.given else 'none was asked', 'Small model': c.M_g.model,
-        'Private knowledge': 'was used' if self.private else 'none', 'Audit': f'{sign} {said}'}
+        'Private knowledge': 'was used' if self.knowledge else 'none, but words that may not leave' if self.private else 'none', 'Audit': f'{sign} {said}'}
     return '<dl class="tiles">' + ''.join(f'<div><dt>{k}</dt><dd><bdi>{esc(v)}</bdi></dd></div>' for k, v in tiles.items()) + '</dl>'
 
 # %% ../nbs/14_report.ipynb #e47d5a37
-def _clean_config(text:str) -> str:
-    "A config without what an address may hold of a password"
-    return re.sub(r'(://)[^/@\s"\']+@', r'\1…@', text)
-
 @patch
 def _config(self:Report) -> str:
     "The settings, folded"
     versions = ''
     try: versions = ', '.join(f'{k} {v}' for k, v in json.loads((self.run.folder/'manifest.json').read_text())['versions'].items())
-    except (OSError, ValueError, LookupError, AttributeError): "told below"
-    text = _clean_config((self.run.folder/'psi.toml').read_text(encoding='utf-8', errors='replace'))
-    return f'<p>The settings of this run; <code>psi run</code> with them, the same seeds and the same versions makes the same data.</p><details><summary>psi.toml</summary><pre tabindex="0" aria-label="psi.toml">{esc(text)}</pre></details><p class="muted">Versions: {esc(versions or "not recorded")}.</p>'
+    except (OSError, ValueError, LookupError, TypeError, AttributeError): "told below"
+    shown = public_config(c := self.run.config)
+    blanked = '' if shown == c else ' Here they are without what tells of private things, or of one machine alone: addresses, keys, headers, paths, prices, private words and patterns. The folder of the run has them whole.'
+    return f'<p>The settings of this run; <code>psi run</code> with them, the same seeds and the same versions asks the same requests.{blanked}</p><details><summary>psi.toml</summary><pre tabindex="0" aria-label="psi.toml">{esc(to_toml(shown))}</pre></details><p class="muted">Versions: {esc(versions or "not recorded")}.</p>'
 
 # %% ../nbs/14_report.ipynb #d157f787
 @patch
@@ -252,8 +275,8 @@ def _prose(self:Report, cut:str) -> dict[str, str]:
     score = f'The score of an instance is its similarity to the nearest instruction before it, {before}: ROUGE-L, where 0% shares no words in order and 100% is the same. It is exact above {_least(r):.0%}.'
     return dict(
         principles_intro='The large model read small subsets of the initial instances and wrote what it would do better: the low-level principles. Those that say the same were brought together in soft clusters, and each cluster became one high-level principle, which the small model then followed.' if learnt else 'The principles of this run were given to it.',
-        map_hint='Each sign is a low-level principle; what is near in meaning is near on the map. Its number and shape say which cluster it belongs to most; a dashed ring means that it belongs to several. Hover over one, or reach the map with Tab and move with the arrow keys. Choose a cluster below the map to see what its principle was made from.' if r.clusters else 'Choose a principle to see what came of it.',
-        data_intro=f'Open an instance for its sources: the request, the principles and seeds in its prompt, and what stands behind those. {score}' + (' Every request shows all high-level principles, so a filter by one of them finds every instance; a filter by a seed, from its record, does not.' if shown and r.instances else '') + note if r.instances else 'There is no data yet.',
+        map_hint='Each sign is a low-level principle; what is near in meaning is near on the map. Its number and shape say which cluster it belongs to most; a dashed ring means that it belongs to several. Hover over one, or reach the map with Tab and move with the arrow keys. Choose a cluster below the map to see what its principle was made from.' if self.clusters else 'Choose a principle to see what came of it.',
+        data_intro=f'Open an instance for its sources: the request, the principles and seeds in its prompt, and what stands behind those. {score}' + (' Every request shows all high-level principles, so a filter by one of them finds every instance; a filter by a seed, from its record, finds those whose request showed it.' if shown and r.instances else '') + note if r.instances else 'There is no data yet.',
         dropped_intro='Each with its reason and, where it was too similar to something, that beside it.' if r.dropped else 'Nothing was dropped.' if self.has('dropped.jsonl') else 'What was dropped is not in this folder.',
         noscript_data=f'{len(r.instances):,} instances; they are in instances.jsonl.')
 
@@ -272,8 +295,8 @@ def html(self:Report) -> str:
     page, css, js = ((assets/f'report.{end}').read_text(encoding='utf-8') for end in ('html', 'css', 'js'))
     join = lambda vs: '\n'.join(v.body for v in vs)
     parts = dict(name=esc(self.name), css=css, js=js, hash='sha256-' + base64.b64encode(hashlib.sha256(js.encode()).digest()).decode(), version=esc(psi.__version__), data=data,
-        private='<p class="private" role="note">⚠ Made with private knowledge: keep this page as private as the run.</p>' if self.private else '',
-        flow=self._flow(), tiles=self._tiles(), missing=self._note(), waterfalls=join(self.waterfalls()), map=views['map'].body if self.run.clusters else '', map_static=views['map'].body, principles=views['principles'].body,
+        private=f'<p class="private" role="note">⚠ {"Made with private knowledge" if self.knowledge else "This run has words or patterns that may not leave"}: keep this page as private as the run.</p>' if self.private else '',
+        flow=self._flow(), tiles=self._tiles(), missing=self._note(), waterfalls=join(self.waterfalls()), map=views['map'].body if self.clusters else '', map_static=views['map'].body, principles=views['principles'].body,
         shape=join((views['lengths'], views['verbs'])), cost=views['cost'].body, audit=views['audit'].body, config=self._config(), **self._prose(cut))
     return re.sub(r'\{\{(\w+)\}\}', lambda m: parts[m[1]], page)   # once over: what was put in is not looked at again
 
@@ -283,7 +306,9 @@ def write(self:Report,
     out:str|os.PathLike|None=None, # the file; the default is report.html in the folder of the run
 ) -> Path: # the file
     "Write the page"
-    return write_text(out or self.run.folder/'report.html', self.html(), private=self.private)
+    path = Path(out or self.run.folder/'report.html')
+    if path.suffix.lower() not in ('.html', '.htm'): raise ConfigError(f'out is {str(path)!r}; the report is a page, and its name should end in .html')
+    return write_text(path, self.html(), private=self.private)
 
 @patch
 def _repr_html_(self:Report) -> str:

@@ -1,12 +1,12 @@
 "The report of a run, in a browser: opened from the disk, clicked, typed into, and fed with what it may not run"
-import json, os, random, shutil, stat, subprocess, sys
+import base64, gzip, json, os, random, shutil, stat, subprocess, sys
 from pathlib import Path
 import numpy as np
 import pytest
-from psi.charts import COLOURS, esc, map_view, verb_noun, verbs_view, waterfall_view
+from psi.charts import COLOURS, esc, lengths_view, map_view, principles_view, verb_noun, verbs_view, waterfall_view
 from psi.cluster import Clustering
 from psi.config import read_config, to_toml
-from psi.core import DataError, Dropped, Instance, Origin, Principle, packaged_seeds, write_records, write_text
+from psi.core import ConfigError, DataError, Dropped, Instance, Origin, Principle, packaged_seeds, write_records, write_text
 from psi.folder import Run
 from psi.lm import scripted
 from psi.pipeline import run
@@ -114,24 +114,27 @@ def test_a_click_on_a_principle_shows_its_sources(whole, show):
 
 def test_provenance_runs_both_ways_as_in_the_folder(whole, show):
     r, path = whole
-    page, x = show(path), r.instances[7]
-    page.locator('#data-list button.open').nth(7).click()
+    rests = lambda s: [y for y in r.descendants(s) if isinstance(y, Instance) and y.origin and y.origin.stage == 'generate']
+    shows = lambda s: [y for y in r.instances if s in y.origin.parents]
+    at, seed = next((i, s) for i, x in enumerate(r.instances[:50]) for s in r.seeds if s.id in x.origin.parents and len(shows(s.id)) < len(rests(s.id)))   # one that the principles go back to, too
+    page, x = show(path), r.instances[at]
+    page.locator('#data-list button.open').nth(at).click()
     dialog = page.locator('#record')
     up = r.ancestors(x.id)
     behind = {k: sum(isinstance(y, cls) and (y.origin.stage if y.origin else 'seed') == k for y in up) for k, cls in (('reflect', Principle), ('summarize', Principle), ('expand', Instance), ('seed', Instance))}
     assert f"{behind['summarize']} high-level principle" in (said := dialog.inner_text()) and f"{behind['reflect']} low-level principle" in said
     assert f"{behind['expand']} initial instance" in said and f"{behind['seed']} seed" in said
-    seed = next(y for y in up if isinstance(y, Instance) and y.origin is None and y.id in x.origin.parents)
     dialog.locator('.links button', has_text=seed.instruction[:60]).first.click()
-    down = [y for y in r.descendants(seed.id) if isinstance(y, Instance) and y.origin and y.origin.stage == 'generate']
+    down, shown = rests(seed.id), shows(seed.id)
     assert dialog.locator('#record-title').inner_text() == f'Seed {seed.id}' and f'{len(down)} instance' in dialog.inner_text()
     page.locator('#back').click()
     assert x.id in dialog.locator('#record-title').inner_text()
     dialog.locator('.links button', has_text=seed.instruction[:60]).first.click()
-    dialog.locator('p > button').last.click()    # show them in the data
+    dialog.locator('button', has_text=f'Show the {len(shown)} whose request showed it in the data').click()
     page.wait_for_function("!document.querySelector('#record').open && document.querySelector('#data-form').elements.from.value !== ''")
     page.wait_for_timeout(50)
-    assert page.locator('#data-list > li').count() == min(50, len(down))
+    assert page.locator('#data-count').inner_text().startswith(f'{len(shown)} of {len(r.instances)}') and page.locator('#data-list > li').count() == min(50, len(shown))
+    assert 'finds every instance; a filter by a seed, from its record, finds those whose request showed it' in page.locator('#data-t').inner_text()
 
 
 def test_dropped_ones_stand_beside_their_neighbours(whole, show):
@@ -222,15 +225,41 @@ def test_numbers_on_signs_can_be_read():
     for c in COLOURS: assert 1.05/(light(c) + .05) >= 4.5, c
 
 
+NAMED = 'button link searchbox spinbutton combobox textbox table form region image navigation'.split()   # roles that need a name
+
+def unnamed(page):
+    "What the browser tells a screen reader of with a role alone"
+    nodes = page.context.new_cdp_session(page).send('Accessibility.getFullAXTree')['nodes']
+    return [n['role']['value'] for n in nodes if not n['ignored'] and n['role']['value'] in NAMED and not n.get('name', {}).get('value', '').strip()]
+
 def test_a_screen_reader_finds_names(whole, show):
-    page = show(whole[1])
-    unnamed = '''() => [...document.querySelectorAll('button, input, select, svg[role], table, section, [role=region], [role=group]')].filter(e => e.checkVisibility()).filter(e =>
-        !(e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.textContent.trim() || e.labels?.length || e.caption)).map(e => e.outerHTML.slice(0, 80))'''
-    assert page.evaluate(unnamed) == []
+    page, tool = show(whole[1]), lambda i: page.locator(f'#{i}')
+    for form, role, name in [('data-form', 'searchbox', 'Search'), ('data-form', 'combobox', 'Made from'), ('data-form', 'combobox', 'Sort'), ('data-form', 'spinbutton', 'Words, at least'), ('data-form', 'spinbutton', 'Words, at most'), ('data-form', 'spinbutton', 'Similarity, at least, percent'),
+        ('data-form', 'spinbutton', 'Similarity, at most, percent'), ('data-form', 'button', 'Clear'), ('drop-form', 'searchbox', 'Search'), ('drop-form', 'combobox', 'Reason'), ('drop-form', 'combobox', 'Stage')]:
+        assert tool(form).get_by_role(role, name=name, exact=True).count() == 1, f'{role} {name}'
+    for role, name in [('form', 'Filter the data'), ('form', 'Filter the dropped candidates'), ('group', 'High-level principles'), ('region', 'Details of the chosen principle'), ('navigation', 'Sections'), ('group', 'Words'), ('group', 'Similarity to the nearest, %'), ('group', 'Pages of the data'), ('group', map_view(whole[0].clusters).says)]:
+        assert page.get_by_role(role, name=name, exact=True).count() == 1, f'{role} {name}'
+    assert unnamed(page) == []
     assert page.evaluate("[...document.querySelectorAll('table')].every(t => t.caption && t.querySelector('th[scope=col]'))")
+    assert page.evaluate("[...document.querySelectorAll('section')].every(s => s.getAttribute('aria-label') || document.getElementById(s.getAttribute('aria-labelledby'))?.textContent.trim())")
     assert page.evaluate("document.querySelector('#data-count').getAttribute('aria-live')") == 'polite'
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
+    page.evaluate("() => { for (const s of document.querySelectorAll('select')) s.parentNode.replaceWith(s) }")
+    assert unnamed(page) == ['combobox']*4    # names that are taken away are missed
+
+
+def test_a_screen_reader_hears_what_was_chosen(whole, show):
+    page = show(whole[1])
+    said, button, points = page.get_by_role('status').and_(page.locator('#panel-said')), page.locator('#clusters button').nth(1), page.locator('#map .pt')
+    assert said.inner_text() == '' and button.get_attribute('aria-controls') == points.first.get_attribute('aria-controls') == 'panel'
+    button.press('Enter')
+    assert said.inner_text() == 'The details show: Cluster 1' and button.get_attribute('aria-pressed') == 'true'
+    points.nth(2).press('Enter')
+    assert said.inner_text() == f'The details show: Low-level principle {whole[0].low[2].id}'
+    assert [p.get_attribute('aria-pressed') for p in points.all()] == ['true' if i == 2 else 'false' for i in range(points.count())] and button.get_attribute('aria-pressed') == 'false'
+    button.click()
+    assert points.nth(2).get_attribute('aria-pressed') == 'false'
 
 
 def test_hostile_text_is_text(tmp_path, show):
@@ -246,6 +275,7 @@ def test_hostile_text_is_text(tmp_path, show):
     page.locator('#data-list button.open').first.click()
     assert 'show all 100,000 characters' in page.locator('#record').inner_text() and len(page.locator('#record').inner_text()) < 20_000
     page.locator('#record .more').first.click()
+    assert page.evaluate("document.activeElement.className") == 'text'    # the button is gone; its place is not
     assert 'x'*100_000 in page.locator('#record').inner_text() and page.evaluate("document.querySelector('#record').scrollWidth <= document.querySelector('#record').clientWidth")
     page.keyboard.press('Escape')
     said = page.locator('#data-list').inner_text()
@@ -253,6 +283,11 @@ def test_hostile_text_is_text(tmp_path, show):
     assert page.locator('h1').inner_text() == '<img src=x onerror=alert(1)>'
     for i in range(page.locator('#clusters button').count()): page.locator('#clusters button').nth(i).click()
     for i in range(0, 40, 5): page.locator('#drop-list button.open').nth(i).click(); page.keyboard.press('Escape')
+    marks = page.locator('#drop-list .m > bdi')
+    assert marks.count() == 40 and any('\u202e' in t for t in marks.all_text_contents())    # what turns the direction turns it in its place alone
+    page.locator('#drop-list button.open').first.click()
+    assert page.locator('#record .tag + bdi').inner_text().startswith('because')
+    page.keyboard.press('Escape')
     assert page.evaluate('window.ran') is None and page.locator('main img, main script, dialog img').count() == 0
     for view in (*Report(r).views().values(), *Report(r).waterfalls()): assert not any(bad in view._repr_html_() for bad in ('<script', '<img', '\x00', '\ud800'))
     assert '<script' not in Report(r)._repr_html_()
@@ -312,7 +347,9 @@ def test_a_browser_that_cannot_unzip_says_so(whole, browser):
     page.close()
 
 
-def test_private_knowledge_keeps_the_page_private(tmp_path):
+def records(report): return json.loads(gzip.decompress(base64.b64decode(report.packed()[0])))
+
+def test_private_knowledge_keeps_the_page_private(tmp_path, show):
     secret = 'the vault of the house opens at nine with the blue key of the gardener'
     write_text(tmp_path/'k.txt', secret)
     r = make(tmp_path/'run', 30, 5, K=('k12',), sets=[f'knowledge.source={tmp_path/"k.txt"}', 'boundary.trusted=["localhost"]'])
@@ -320,10 +357,109 @@ def test_private_knowledge_keeps_the_page_private(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     page = path.read_text()
     assert 'Made with private knowledge: keep this page as private as the run' in page and secret not in page
-    data = Report(r).packed()[0]
-    import base64, gzip
-    D = json.loads(gzip.decompress(base64.b64decode(data)))
+    D = records(Report(r))
     assert secret not in json.dumps(D) and ['k12'] in [q[3] for q in D['requests']]
+    # dropped for it: the reason and the place stay, the text does not
+    drops = [Dropped('may not leave', '13 words in a row of private knowledge', Instance(f'Tell me about {secret}'), secret, r.instances[0].origin, nearest_text=secret)]
+    write_records(r.folder/'dropped.jsonl', drops)
+    D = records(report := Report(Run(r.folder)))
+    assert secret not in json.dumps(D) and D['reasons'] == ['may not leave'] and D['detail'] == ['13 words in a row of private knowledge; its text is left out here'] and D['requests'][D['q'][-1]][0] == 'generate'
+    # where it surfaces in the data, it is there, and no sentence denies it
+    write_records(r.folder/'instances.jsonl', [Instance('When does the vault open?', '', secret, r.instances[0].origin), *r.instances[1:]])
+    page = show(Report(Run(r.folder)).write())
+    page.locator('#data-list button.open').first.click()
+    said = page.locator('#record').inner_text()
+    assert secret in said and 'their own text is not repeated here; what was made from them may be' in said.lower() and 'not in this page' not in said.lower()
+
+
+@pytest.mark.parametrize('set', ['boundary.terms=names.txt', 'boundary.patterns=["ACME-[0-9]+"]'])
+def test_words_that_may_not_leave_keep_the_page_private(tmp_path, set):
+    report = Report(make(tmp_path/'run', 30, 5, sets=[set]))
+    path = report.write()
+    page = path.read_text()
+    assert report.private and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert 'has words or patterns that may not leave: keep this page as private as the run' in page and 'none, but words that may not leave' in page
+    assert 'ACME' not in page and 'names.txt' not in page
+
+
+@pytest.mark.parametrize('set', ['M_g.base_url="http://u:S3CR@T3@h/v1"', 'M_g.base_url="http://u:p/S3CR@h/v1"', 'M_g.base_url="http://h/v1?api_key=S3CR"', 'M_g.sampling={extra_headers={Authorization="Bearer S3CR"}}', 'M_L.api_key_env=S3CR_KEY'])
+def test_the_settings_on_the_page_hold_no_secret(tmp_path, set):
+    r = make(tmp_path/'run', 30, 5, sets=['M_g.model=a-model', set])
+    page = Report(r).html()
+    assert 'S3CR' in (r.folder/'psi.toml').read_text() and 'S3CR' not in page and '[M_g]' in page and 'a-model' in page
+    assert 'without what tells of private things, or of one machine alone' in page
+
+
+@pytest.mark.parametrize('name', ['instances.jsonl', 'psi.toml', 'report', 'html'])
+def test_a_report_takes_the_place_of_no_data(tmp_path, name):
+    r = make(tmp_path/'run', 30, 5)
+    had = {p.name: p.read_bytes() for p in r.folder.iterdir()}
+    with pytest.raises(ConfigError, match='should end in .html'): Report(r).write(r.folder/name)
+    assert {p.name: p.read_bytes() for p in r.folder.iterdir()} == had
+    assert Report(r).write(tmp_path/'page.HTM').exists()
+
+
+@pytest.mark.parametrize('lengths, want', [((3, 101), 'median 52 words, shortest 3, longest 101'), ((7,), 'median 7 words, shortest 7, longest 7'), ((1, 2, 3, 4, 5), 'median 3 words, half of them 2 to 4, longest 5'), ((1, 1, 1, 500), 'median 1 words, half of them 1 to 126, longest 500')])
+def test_lengths_are_those_of_the_data(lengths, want):
+    assert f'aria-label="output: {want}"' in lengths_view([Instance('a', '', ' '.join(['w']*n)) for n in lengths]).body
+
+def test_texts_without_a_word_are_counted_as_such():
+    view = lengths_view([Instance('a b c', '', w) for w in ('', 'one', 'w '*40)]).body
+    assert '<title>0 to 2 words: 2</title>' in view and '<title>1 to 2 words' not in view
+    assert '<title>0 words: 1</title>' not in view and '<title>3 words: 3</title>' in view
+
+
+@pytest.mark.parametrize('lacks', ['none', 'shorter', 'other', 'turned'])
+def test_a_map_that_does_not_fit_is_not_shown(tmp_path, show, lacks):
+    r = make(tmp_path/'run', 60, 20)
+    file, lines = r.folder/'principles_low.jsonl', (r.folder/'principles_low.jsonl').read_text().splitlines(True)
+    if lacks == 'none': file.unlink()
+    else: file.write_text(''.join(dict(shorter=lines[:-1], other=[*lines[:-1], json.dumps(dict(text='Another one')) + '\n'], turned=lines[::-1])[lacks]))
+    report = Report(Run(r.folder))
+    assert any('does not fit principles_low.jsonl' in m for m in report.missing()) and records(report)['clusters'] is None
+    page = show(report.write())
+    assert page.locator('.pt').count() == 0 and page.locator('#clusters button').count() == 6
+    page.locator('#clusters button').first.click()
+    assert r.principles[0].text in page.locator('#panel').inner_text() and 'Cluster' not in page.locator('#panel').inner_text()
+
+
+def spoil(folder, how):
+    "One file of a run, as a hand or a cut may leave it"
+    clusters = json.loads((folder/'clusters.json').read_text())
+    if how == 'no origin': (folder/'dropped.jsonl').open('a').write(json.dumps(dict(reason='too short', text='abc')) + '\n')
+    if how == 'cut': (folder/'clusters.json').write_text(json.dumps(clusters)[:100])
+    if how == 'a list': (folder/'clusters.json').write_text('[]')
+    if how == 'too far': clusters['clusters'][0]['members'][0] = 999
+    if how == 'short map': clusters['xy'].pop()
+    if how == 'in none':
+        for c in clusters['clusters']:
+            if 1 in c['members']: i = c['members'].index(1); c['members'].pop(i); c['weights'].pop(i)
+    if how == 'fewer': clusters['clusters'] = clusters['clusters'][:2]
+    if how in ('too far', 'short map', 'in none', 'fewer'): (folder/'clusters.json').write_text(json.dumps(clusters))
+    if how == 'manifest': (folder/'manifest.json').write_text('[]')
+    if how == 'settings': (folder/'manifest.json').write_text('{"settings": [], "versions": []}')
+
+@pytest.mark.parametrize('how, want', [('no origin', ''), ('cut', 'cannot be read as clusters'), ('a list', 'cannot be read as clusters'), ('too far', 'cannot be read as clusters'), ('short map', 'cannot be read as clusters'), ('in none', ''), ('fewer', ''), ('manifest', 'Versions: not recorded'), ('settings', 'Versions: not recorded')])
+def test_odd_files_still_have_a_report(tmp_path, show, how, want):
+    r = make(tmp_path/'run', 60, 20)
+    spoil(r.folder, how)
+    page = show(Report(Run(r.folder)).write())
+    assert page.locator('#data-count').inner_text().startswith('60 instances') and want in page.content()
+    if how == 'no origin': assert page.locator('#drop-count').inner_text().startswith('21 dropped')
+    if how == 'in none': assert page.locator('#map .pt').count() == len(r.low) - 1 and '1 in none and not on the map' in page.content()
+    if how == 'fewer': assert '>2<' not in principles_view(r.principles, Run(r.folder).clusters).body
+
+@pytest.mark.parametrize('how', ['cut', 'a list', 'too far', 'short map'])
+def test_clusters_that_cannot_be_read_are_told_in_one_line(tmp_path, how):
+    r = make(tmp_path/'run', 30, 5)
+    spoil(r.folder, how)
+    with pytest.raises(DataError, match='clusters.json: cannot be read as clusters; delete it') as e: Run(r.folder).clusters
+    assert len(str(e.value).splitlines()) == 1
+
+def test_settings_that_are_no_table_are_told_in_one_line(whole, tmp_path):
+    shutil.copytree(whole[0].folder, tmp_path/'run')
+    (tmp_path/'run'/'manifest.json').write_text('{"settings": []}')
+    with pytest.raises(DataError, match='manifest.json: its settings are no table'): Run(tmp_path/'run').audit()
 
 
 def test_a_kill_while_writing_leaves_the_old_page(whole, tmp_path):
@@ -364,5 +500,7 @@ def test_the_command(whole, tmp_path):
     psi = [sys.executable, '-c', 'import sys; from psi.cli import main; sys.argv[0] = "psi"; main()', 'report']
     done = subprocess.run([*psi, str(whole[0].folder), '--out', str(tmp_path/'sub'/'r.html')], capture_output=True, text=True)
     assert done.returncode == 0 and 'r.html' in done.stdout and 'MB' in done.stdout and (tmp_path/'sub'/'r.html').exists()
+    done = subprocess.run([*psi, str(whole[0].folder), '--out', str(whole[0].folder/'instances.jsonl')], capture_output=True, text=True)
+    assert done.returncode == 1 and 'should end in .html' in done.stderr and len(done.stderr.splitlines()) == 1 and len(Run(whole[0].folder).instances) == 60
     done = subprocess.run([*psi, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 1 and 'is not a run of psi' in done.stderr and len(done.stderr.splitlines()) == 1

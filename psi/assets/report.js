@@ -59,6 +59,7 @@ function report(D) {
     for (let i = 0; i < todo.length; i++) for (const q of shownIn.get(todo[i]) || []) if (!found.has(q)) { found.add(q); for (const m of made[q]) if (!seen.has(m)) { seen.add(m); todo.push(m) } }
     return found
   }
+  const near = n => kind(n) === 'seed' ? new Set(shownIn.get(n) || []) : requestsFrom(n)   // for the filter: by way of the principles, most seeds lead to everything
   const down = n => [...new Set([...requestsFrom(n)].flatMap(q => made[q]))]
   const byKind = ns => { const out = {}; for (const n of ns) (out[kind(n)] ||= []).push(n); return out }
 
@@ -75,8 +76,8 @@ function report(D) {
   }
   function block(label, s, most = 3000) {
     if (!s) return null
-    const box = el('div', { class: 'text', dir: 'auto' }, clip(s, most)), out = el('div', {}, el('div', { class: 'label' }, label), box)
-    if (s.length > most) out.append(el('button', { type: 'button', class: 'more', onclick: e => { box.textContent = s; e.target.remove() } }, `show all ${s.length.toLocaleString('en')} characters`))
+    const box = el('div', { class: 'text', dir: 'auto', tabindex: -1 }, clip(s, most)), out = el('div', {}, el('div', { class: 'label' }, label), box)
+    if (s.length > most) out.append(el('button', { type: 'button', class: 'more', onclick: e => { box.textContent = s; e.target.remove(); box.focus() } }, `show all ${s.length.toLocaleString('en')} characters`))
     return out
   }
   const where = r => `${r[0]}, request ${r[1]}`
@@ -96,7 +97,7 @@ function report(D) {
     $('#back').disabled = trail.length < 2
     const isTask = !['low', 'high'].includes(k), body = $('#record-body')
     const parts = isTask ? [block('Instruction', D.a[n]), block('Input', D.b[n]), block(k === 'dropped' && !D.a[n] ? 'Piece of the reply' : 'Output', D.c[n])] : [block('Principle', D.a[n])]
-    if (k === 'dropped') parts.unshift(el('p', {}, el('span', { class: 'tag' }, D.reasons[D.reason[n - first.dropped]]), D.detail[n - first.dropped] || ''))
+    if (k === 'dropped') parts.unshift(el('p', {}, el('span', { class: 'tag' }, D.reasons[D.reason[n - first.dropped]]), el('bdi', {}, D.detail[n - first.dropped] || '')))
     if (k === 'dropped' && nearText(n)) parts.push(block(`Nearest that was kept before, ROUGE-L ${similar(n)}`, nearText(n)), D.near[n] >= 0 ? el('ul', { class: 'links' }, link(D.near[n])) : null)
     if (k === 'instance' && D.sim[n] >= 0) parts.push(el('p', { class: 'muted' }, `Nearest instruction that was there before: ROUGE-L ${similar(n)}`), D.near[n] >= 0 ? el('ul', { class: 'links' }, link(D.near[n])) : null)
     body.replaceChildren(...parts.filter(x => x), ...sources(n, k, r), ...(k === 'dropped' ? [] : offspring(n)))
@@ -117,7 +118,7 @@ function report(D) {
     else for (const [g, ns] of Object.entries(byKind(parents(n).filter(p => typeof p === 'number')))) out.push(el('div', { class: 'label' }, k === 'low' ? `the instances of subset ${r[1]}` : `${ns.length} ${MANY[g]}`), links(ns))
     const lost = parents(n).filter(p => typeof p !== 'number')
     if (lost.length) out.push(el('div', { class: 'label' }, 'records that are not in this folder'), el('p', { class: 'muted' }, lost.join(', ')))
-    if (r[3].length) out.push(el('div', { class: 'label' }, 'pieces of private knowledge (their text is not in this page)'), el('ul', {}, ...r[3].map(p => el('li', {}, `${p}${D.places[p] ? ': ' + D.places[p] : ''}`))))
+    if (r[3].length) out.push(el('div', { class: 'label' }, 'pieces of private knowledge (their own text is not repeated here; what was made from them may be)'), el('ul', {}, ...r[3].map(p => el('li', {}, `${p}${D.places[p] ? ': ' + D.places[p] : ''}`))))
     const all = byKind(up(n)), line = ['high', 'low', 'initial', 'seed'].filter(g => all[g]).map(g => count(all[g].length, MANY[g].slice(0, -1), MANY[g]))
     out.push(el('p', { class: 'muted' }, `The whole way up: ${line.join(' ← ') || 'nothing that is in this folder'}.`))
     const far = Object.entries(all).filter(([g, ns]) => ns.some(m => !parents(n).includes(m)))
@@ -127,7 +128,8 @@ function report(D) {
   function offspring(n) {
     const all = byKind(down(n)), out = [el('h3', {}, 'What came of it')]
     for (const g of ['initial', 'low', 'high', 'instance']) if (all[g]) out.push(el('details', g === 'instance' ? {} : {}, el('summary', {}, count(all[g].length, MANY[g].slice(0, -1), MANY[g])), links(all[g])))
-    if (all.instance) out.push(el('p', {}, el('button', { type: 'button', onclick: () => { close(); from(n) } }, `Show ${all.instance.length === 1 ? 'it' : 'all ' + all.instance.length.toLocaleString('en')} in the data`)))
+    const now = near(n), shown = (all.instance || []).filter(m => now.has(D.q[m])).length
+    if (shown) out.push(el('p', {}, el('button', { type: 'button', onclick: () => { close(); from(n) } }, shown < all.instance.length ? `Show the ${shown.toLocaleString('en')} whose request showed it in the data` : `Show ${shown === 1 ? 'it' : 'all ' + shown.toLocaleString('en')} in the data`)))
     if (out.length === 1) out.push(el('p', {}, 'Nothing: no request was shown it.'))
     return out
   }
@@ -166,7 +168,7 @@ function report(D) {
   const form = $('#data-form')
   let own = null   // requests of the record in `form.from`
   function test(f) {
-    own = f.from === '' ? null : requestsFrom(Number(f.from))
+    own = f.from === '' ? null : near(Number(f.from))
     const span = (a, b) => [a === '' ? -Infinity : Number(a), b === '' ? Infinity : Number(b)]
     const [w0, w1] = span(f.wmin, f.wmax), [s0, s1] = span(f.smin, f.smax), any = f.smin === '' && f.smax === ''
     return n => D.w[n] >= w0 && D.w[n] <= w1 && (any || D.sim[n] >= 0 && (D.near[n] === -2 ? s0 <= 0 && s1 >= D.sim[n] : D.sim[n] >= s0 && D.sim[n] <= s1)) && (!own || own.has(D.q[n])) && has(n, f.words)
@@ -191,9 +193,9 @@ function report(D) {
     tally(D.reason, x => D.reasons[x], f.reason)
     tally(drops.map(n => request(n)?.[0] || ''), x => x || 'not known', f.stage)
     const side = n => nearText(n) ? el('span', { class: 'pair' }, el('span', {}, el('span', { class: 'm' }, 'candidate'), el('span', { class: 'a', dir: 'auto' }, clip(D.a[n] || D.c[n], 300))), el('span', {}, el('span', { class: 'm' }, `nearest kept before, ROUGE-L ${similar(n)}`), el('span', { class: 'a', dir: 'auto' }, clip(nearText(n), 300)))) :
-      el('span', { class: 'a', dir: 'auto' }, clip(D.a[n] || D.c[n], 300) || '(nothing)')
+      el('span', { class: 'a', dir: 'auto' }, clip(D.a[n] || D.c[n], 300) || '(no text)')
     lister('drop', drops, g => n => (g.reason === '' || D.reason[n - first.dropped] === Number(g.reason)) && (g.stage === '' || (request(n)?.[0] || '') === g.stage) && has(n, g.words),
-      n => el('li', {}, el('button', { type: 'button', class: 'open', 'data-n': n, onclick: () => open(n) }, el('span', { class: 'm' }, el('span', { class: 'tag' }, D.reasons[D.reason[n - first.dropped]]), D.detail[n - first.dropped] || '', request(n) ? ` · ${where(request(n))}` : ''), side(n))), () => null, 'dropped candidate')
+      n => el('li', {}, el('button', { type: 'button', class: 'open', 'data-n': n, onclick: () => open(n) }, el('span', { class: 'm' }, el('span', { class: 'tag' }, D.reasons[D.reason[n - first.dropped]]), el('bdi', {}, D.detail[n - first.dropped] || ''), request(n) ? ` · ${where(request(n))}` : ''), side(n))), () => null, 'dropped candidate')
   }
 
   // The principle map
@@ -216,27 +218,28 @@ function report(D) {
     } }, el('summary', { dir: 'auto' }, el('b', {}, percent(w)), ' ' + D.a[n]))
     return box
   }
-  const buttons = []
+  const buttons = [], tell = () => { $('#panel-said').textContent = `The details show: ${$('h3', panel).textContent}` }   // short; the details themselves can be long
   let pinned = () => {}
   function choose(button, n, j, asked = true) {
     for (const b of buttons) b.setAttribute('aria-pressed', b === button)
     const own = j === null ? null : new Set(D.clusters[j].map(m => m[0]))
-    for (const p of points) { p.classList.toggle('dim', own !== null && !own.has(Number(p.dataset.i))); p.classList.remove('chosen') }
+    for (const p of points) { p.classList.toggle('dim', own !== null && !own.has(Number(p.dataset.i))); p.classList.remove('chosen'); p.setAttribute('aria-pressed', 'false') }
     pinned = () => highPanel(n, j); pinned()
+    if (asked) tell()
     if (asked && matchMedia('(max-width: 48rem)').matches) panel.scrollIntoView({ block: 'start' })   // it stands below then
   }
   const groups = D.clusters ? D.clusters.map((_, j) => [range('high').find(n => clusterOf(n) === j) ?? null, j]) : range('high').map(n => [n, null])
   if (groups.length) {
     for (const [n, j] of groups) {
-      const b = el('button', { type: 'button', 'aria-pressed': 'false', onclick: () => choose(b, n, j) }, j === null ? el('span', { class: 'muted' }, '•') : mark(j), el('span', { class: 'clip', dir: 'auto' }, n === null ? 'no principle came of this cluster' : clip(D.a[n], 400)))
+      const b = el('button', { type: 'button', 'aria-pressed': 'false', 'aria-controls': 'panel', onclick: () => choose(b, n, j) }, j === null ? el('span', { class: 'muted' }, '•') : mark(j), el('span', { class: 'clip', dir: 'auto' }, n === null ? 'no principle came of this cluster' : clip(D.a[n], 400)))
       buttons.push(b); $('#clusters').append(b)
     }
     $('#map').addEventListener('mouseleave', () => pinned())   // what was only hovered over gives way to what was chosen
-    const pin = p => { pinned = () => lowPanel(Number(p.dataset.i)); for (const b of buttons) b.setAttribute('aria-pressed', 'false'); for (const q of points) { q.classList.remove('dim'); q.classList.toggle('chosen', q === p) } pinned() }
+    const pin = p => { pinned = () => lowPanel(Number(p.dataset.i)); for (const b of buttons) b.setAttribute('aria-pressed', 'false'); for (const q of points) { q.classList.remove('dim'); q.classList.toggle('chosen', q === p); q.setAttribute('aria-pressed', q === p) } pinned(); tell() }
     points.forEach((p, at) => {
       p.prepend(el('circle', { class: 'halo', r: 18 }))
       const name = p.querySelector('title').textContent
-      for (const [k, v] of Object.entries({ role: 'button', tabindex: at ? -1 : 0, 'aria-label': name })) p.setAttribute(k, v)
+      for (const [k, v] of Object.entries({ role: 'button', tabindex: at ? -1 : 0, 'aria-label': name, 'aria-pressed': 'false', 'aria-controls': 'panel' })) p.setAttribute(k, v)
       p.addEventListener('mouseenter', () => lowPanel(Number(p.dataset.i)))
       p.addEventListener('focus', () => { for (const q of points) q.setAttribute('tabindex', q === p ? 0 : -1); lowPanel(Number(p.dataset.i)) })
       p.addEventListener('click', () => pin(p))
