@@ -205,6 +205,7 @@ def _table_rows(path:Path) -> Iterator[tuple[str, dict]]:
     "Place and value of each row of a .csv or .tsv file"
     lines = (line for _, line in _lines(path))
     names, sep = _header(path, next(lines, ''))
+    csv.field_size_limit(2**31 - 1)   # an answer may be long; this is one setting for all of Python, and libraries raise it, too
     rows, start = csv.reader(lines, delimiter=sep, strict=True), 2
     try:
         for row in rows:

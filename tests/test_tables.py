@@ -30,6 +30,10 @@ def test_columns_by_other_names_and_in_another_order(tmp_path):
     (tmp_path/'a.csv').write_text('Answer, Team , QUESTION,ID\n"Turn it.",lamps,"Why?",q7\n')
     assert read_instances(tmp_path/'a.csv') == [Instance('Why?', '', 'Turn it.', id='q7')]
 
+def test_long_texts(tmp_path):
+    (tmp_path/'a.csv').write_text('instruction,output\n' + 'a' * 200_000 + ',b\n')
+    assert len(read_instances(tmp_path/'a.csv')[0].instruction) == 200_000
+
 def test_empty_lines_are_no_rows(tmp_path):
     (tmp_path/'a.csv').write_text('instruction,output\n\na,b\n,\n\nc,d\n')
     assert [x.instruction for x in read_instances(tmp_path/'a.csv')] == ['a', 'c']
@@ -45,7 +49,6 @@ def test_empty_lines_are_no_rows(tmp_path):
     ('instruction,output\n', ': holds no instances'),
     ('', ': holds no instances'),
     ('instruction,output\nGrüße,x\n'.encode('latin1'), ' line 2: byte 0xfc is not UTF-8'),
-    ('instruction,output\n' + 'a' * 200_000 + ',b\n', ' line 2: not a row of a table'),
 ])
 def test_what_is_wrong_is_named_by_line(tmp_path, text, said): assert complaint(tmp_path/'bad.csv', text).startswith(said)
 
