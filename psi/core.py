@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PsiError', 'DataError', 'ConfigError', 'EngineError', 'BoundaryError', 'BudgetError', 'Private', 'Origin',
            'content_id', 'Instance', 'Principle', 'Dropped', 'to_dict', 'from_dict', 'write_text', 'write_records',
-           'read_records', 'read_instances', 'write_instances', 'to_dataset', 'packaged_seeds', 'generator']
+           'read_records', 'read_instances', 'write_instances', 'to_dataset', 'packaged_seeds', 'generator', 'cores']
 
 # %% ../nbs/00_core.ipynb #b9bea0f2
 import csv, errno, gzip, hashlib, json, os, random, re, tempfile
@@ -359,3 +359,8 @@ def generator(
 ) -> random.Random:
     "The random numbers of one request, independent of every other request's"
     return random.Random(f'{seed}/{stage}/{index}')
+
+# %% ../nbs/00_core.ipynb #44c67b92
+def cores() -> int: # at least 1
+    "How many of the processor's cores this process may use"
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlparse
 from fastcore.basics import patch
-from .core import ConfigError, EngineError
+from .core import ConfigError, EngineError, cores
 from .journal import Journal
 from .lm import LM
 
@@ -144,12 +144,12 @@ class Engine:
         name:str,        # one of `WEIGHTS`, or a path to a GGUF file; fetched when the engine starts
         slots:int=4,     # requests that it works on at once
         context:int=4096,# tokens that each of them may read and write
-        threads:int=0,   # of the processor; 0 takes all cores
+        threads:int=0,   # of the processor; 0 takes as many as the cores that this process may use
         port:int=0,      # on 127.0.0.1; 0 takes a free one
     ):
         if name not in WEIGHTS and not Path(name).is_file(): raise _unknown(name)
         self.name, self.model = name, name if name in WEIGHTS else Path(name).stem
-        self.slots, self.context, self.threads, self.port, self._process, self._at = slots, context, threads or os.cpu_count() or 1, port, None, ''
+        self.slots, self.context, self.threads, self.port, self._process, self._at = slots, context, threads or cores(), port, None, ''
 
     def __enter__(self): self.address(); return self
     def __exit__(self, *a): self.close()

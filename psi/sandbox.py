@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from shutil import which
 from typing import NamedTuple
-from .core import ConfigError, EngineError
+from .core import ConfigError, EngineError, cores
 from .lm import progress
 
 # %% ../nbs/11_sandbox.ipynb #7238c9df
@@ -356,8 +356,6 @@ def run_code(
             bar.update(1) if outcome else None
             if outcome: return outcome
         raise EngineError(f'the sandbox ({way.kind or "none"}) did not start, three times: {why}')
-    with progress(len(programs), 'programs') as bar, ThreadPoolExecutor(workers or _cpus()) as pool:
+    with progress(len(programs), 'programs') as bar, ThreadPoolExecutor(workers or cores()) as pool:
         try: return list(pool.map(one, programs))
         except BaseException: stop.set(); pool.shutdown(cancel_futures=True); raise
-
-def _cpus() -> int: return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

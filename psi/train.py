@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from .base import _durable, _first_line, base_folder, best_device, best_dtype, load_model, load_tokenizer, quiet
 from .carbon import Grid
 from .card import Training, loss_curve, model_card, read_log
-from .core import ConfigError, DataError, EngineError, Instance, Principle, _instances, _rows, read_records, write_records, write_text
+from .core import ConfigError, DataError, EngineError, Instance, Principle, cores, _instances, _rows, read_records, write_records, write_text
 from .head import check_loss, lean_head
 from .journal import Journal
 from .lm import progress
@@ -307,7 +307,7 @@ def _hardware(device:str, devices:int) -> dict:
     import torch
     name = torch.cuda.get_device_name() if device == 'cuda' else ''
     if not name and os.path.exists('/proc/cpuinfo'): name = next((l.partition(':')[2].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '')
-    return dict(device=name or platform.machine(), kind=device, devices=devices, cores=os.cpu_count(), threads=torch.get_num_threads(), system=f'{platform.system()} {platform.machine()}')
+    return dict(device=name or platform.machine(), kind=device, devices=devices, cores=cores(), threads=torch.get_num_threads(), system=f'{platform.system()} {platform.machine()}')
 
 # %% ../nbs/11_train.ipynb #92e876fa
 def _check_device(device:str):
