@@ -37,7 +37,7 @@ test: check
 	$(BIN)/python -m pip wheel -q --no-deps -w build/wheel .
 	$(BIN)/python -m pip install -q --no-deps --target build/installed build/wheel/*.whl
 	cd tests && PSI_TEST_INSTALLED=1 PYTHONPATH='$(CURDIR)/build/installed' \
-		'$(CURDIR)/$(BIN)/python' -m pytest -q --durations 5 -p no:cacheprovider --rootdir . .
+		'$(CURDIR)/$(BIN)/python' -m pytest -q -n 2 --dist loadfile --durations 5 -p no:cacheprovider --rootdir . .
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab nbs

@@ -6,8 +6,6 @@ import pytest
 from conftest import ROOT
 
 pytest.importorskip('smalldocs', reason='the site needs smalldocs (Python 3.11 or newer)')
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-ARGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
 HOSTILE = '<script>window.ran = 1</script><img src=x onerror="window.ran = 2"> ]]> </pre></div></details> \u202egnp.exe 🦆 \x00 $x$ {=html} ::: ```'
 LONG = 'x' * 100_000
 
@@ -46,21 +44,12 @@ def served(site):
     yield f'http://127.0.0.1:{server.server_port}/'
     server.shutdown()
 
-@pytest.fixture(scope='module')
-def chromium():
-    if not CHROMIUM: pytest.skip('no chromium on this machine')
-    play = pytest.importorskip('playwright.sync_api', reason='playwright drives the browser')
-    with play.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        yield browser
-        browser.close()
-
 @pytest.fixture
-def tab(chromium):
+def tab(browser):
     "Opens pages; remembers what they asked for and complained of"
     contexts = []
     def open_tab(**how):
-        contexts.append(chromium.new_context(**how))
+        contexts.append(browser.new_context(**how))
         page = contexts[-1].new_page()
         page.set_default_timeout(60_000)
         page.asked, page.said = [], []

@@ -13,20 +13,8 @@ from psi.pipeline import run
 from psi.report import Report, nearest_before
 from script import script
 
-ARGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
 RESULTS = Path(__file__).resolve().parent.parent/'results'/'self_instruct_200'
 HOSTILE = ['<script>window.ran = 1</script>', '</script><img src=x onerror="window.ran = 1">', ']]> --> <!-- <style>*{display:none}</style>', '\u202eright to left\u2066 and on', 'half \ud800 a character', 'nul \x00 and bell \x07', '😀 עברית', '{{data}} ${window.ran = 1}']
-
-
-@pytest.fixture(scope='module')
-def browser():
-    "Chromium, if there is one"
-    sync = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
-    if not (chromium := shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')): pytest.skip('no Chromium on this machine')
-    with sync.sync_playwright() as p:
-        b = p.chromium.launch(executable_path=chromium, args=ARGS)
-        yield b
-        b.close()
 
 
 @pytest.fixture
