@@ -186,7 +186,7 @@ class Config(_Table):
     method:Literal['psi', 'alpaca', 'evol_instruct', 'alpagasus', 'imported'] = Field('psi', description='"psi"; or a baseline: "alpaca", "evol_instruct", "alpagasus", "imported" (`psi init --method NAME` shows its settings)')
     seed:int = Field(0, description='of all random choices')
     seeds:str = Field('psi', description='D_seed: "psi" for the packaged ones; a .jsonl, .json, .csv, .tsv or .parquet file; a folder or name that `datasets` loads')
-    M_L:ModelConfig = Field(ModelConfig(model='qwen2.5-coder-1.5b-instruct', sampling=dict(temperature=.7, max_tokens=600)), description='the large model: it writes principles, a few dozen requests in all')
+    M_L:ModelConfig = Field(ModelConfig(model='qwen2.5-coder-1.5b-instruct', sampling=dict(temperature=.7, max_tokens=600)), description='the large model: it writes principles, a few dozen requests in all (for baselines: it scores or rewrites data)')
     M_g:ModelConfig = Field(ModelConfig(mode='completion', sampling=dict(temperature=.8, top_p=.95, frequency_penalty=.3, max_tokens=1200)), description='the small model: it writes the data')
     knowledge:KnowledgeConfig = KnowledgeConfig()
     boundary:BoundaryConfig = BoundaryConfig()
