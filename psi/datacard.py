@@ -188,6 +188,11 @@ def _stages(run:Run) -> str:
     return _table('stage|by|what', rows)
 
 # %% ../nbs/14_datacard.ipynb #0f2e53f2
+def _saw(c:Config) -> str:
+    "What stood in the requests for the data besides principles"
+    parts = ['seeds']*bool(c.generate.examples) + ['pieces of private knowledge']*bool(c.knowledge.source)
+    return ' and '.join(parts) + ' alone'*(len(parts) == 1) or 'the form of a list alone'
+
 _WAYS = { # method: how its data came about
 'alpaca': "Made by Alpaca's method (self-instruct), in psi: a model is shown a few seeds and goes on with the list. It is a baseline of principle-based self-instruct: the same prompt without principles",
 'alpagasus': 'Chosen by the method of AlpaGasus, in psi: a large model scores each instance of a source, and the best are kept as they are',
@@ -285,6 +290,19 @@ def _counts(run:Run) -> str:
     tables = [f'{s}:\n\n'*(len(stages) > 1) + waterfall_table({as_text(k, 200): v for k, v in run.waterfall(s).items()}) for s in stages]
     told = dict(generate=f'*Too similar* is ROUGE-L above {run.config.generate.threshold:g} with the instruction of a seed or of an instance kept before.', rate='*Low score* is lower than that of what was kept, or as low and not drawn.', evolve='*No gain* is what the large model itself said of a new task, beside the one before.', source='*Not drawn* are those that were not needed; a seed of random numbers chose.')
     return '\n\n'.join(['## What was kept, and why the others were not', *tables, ' '.join([told[s] for s in stages] + ['A rule that drops bad ones does not make the others good.'])])
+
+def _cost(run:Run) -> str:
+    "Tokens, time, carbon"
+    head = '## What it took\n\n'
+    try: book = run.ledger().data
+    except PsiError: return head + 'Not known: the journal of the run is not in this folder.'
+    rows = [(as_text(e.stage) or 'between stages', as_text(_bare(e.model)), f'{e.requests:,}', e.prompt.text(), e.completion.text(), f'{e.seconds:,.0f}', e.kg.text('.3g')) for e in book.entries]
+    whole = lambda k: total(getattr(e, k) for e in book.entries)
+    rows.append(('**all**', '', f'{sum(e.requests for e in book.entries):,}', whole('prompt').text(), whole('completion').text(), f'{sum(e.seconds for e in book.entries):,.0f}', whole('kg').text('.3g')))
+    how = [*dict.fromkeys(f'measured: {as_text(h)}' for e in book.entries for h in e.how[:len(e.how) - bool(e.estimated)]), *dict.fromkeys(f'estimated: {as_text(e.estimated.how)}' for e in book.entries if e.estimated), f'kgCO2e: {book.grid._repr_markdown_()}' + f'; elsewhere {book.far:.4g} kgCO2e/kWh'*any(e.estimated for e in book.entries)]
+    lacks = sorted({w for e in book.entries for a in (e.prompt, e.completion, e.kg) for w in a.lacks})
+    notes = [book.headline(), *how, *(['≥ stands before what lacks a part, ? where nothing is known; not in the sums: ' + ', '.join(lacks)] if lacks else [])]
+    return head + _table('stage|model|requests|tokens read|tokens written|seconds|kgCO2e', rows) + '\n\n' + '\n\n'.join(filter(None, notes))
 
 # %% ../nbs/14_datacard.ipynb #6ceb52fe
 def _writer(run:Run) -> str:
