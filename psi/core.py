@@ -31,14 +31,16 @@ class Private:
 @dataclass(frozen=True)
 class Origin:
     "Where a record came from"
-    stage:str           # the stage that made it: 'seed', 'expand', 'reflect', 'summarize' or 'generate'
+    stage:str           # the stage that made it: 'seed', 'expand', 'reflect', 'summarize', 'generate', or that of a baseline
     request:int|None=None # index of the request in that stage
     item:int|None=None  # position of the record in the reply to that request
     parents:tuple[str,...]=() # ids of the records that the request was shown
     knowledge:tuple[str,...]=() # ids of the pieces of private knowledge K that it was shown
+    how:str=''          # what was done to the parent, where a stage can do several things: 'deepen, round 2'
 
     def __post_init__(self):
         for k in ('parents', 'knowledge'): object.__setattr__(self, k, tuple(getattr(self, k) or ()))
+        object.__setattr__(self, 'how', self.how or '')
 
 # %% ../nbs/00_core.ipynb #f0666b98
 def content_id(
@@ -95,7 +97,7 @@ def to_dict(
 ) -> dict: # plain JSON values; empty fields other than an instance's own three are left out
     "A record as a dict"
     keep = {'instruction', 'input', 'output', 'text'} if not isinstance(record, Dropped) else {'reason'}
-    def plain(v): return {k: list(w) if isinstance(w, tuple) else w for k, w in v.items() if w not in (None, ())} if isinstance(v, dict) else v
+    def plain(v): return {k: list(w) if isinstance(w, tuple) else w for k, w in v.items() if w not in (None, (), '')} if isinstance(v, dict) else v
     d = {k: plain(v) for k, v in asdict(record).items() if k in keep or v not in (None, '')}
     return {'id': d.pop('id'), **d} if 'id' in d else d
 
@@ -238,6 +240,14 @@ def _from_messages(d:dict, place:str) -> Instance:
     if not instruction.strip(): raise DataError(f'{place}: no instruction (the user turn is empty); add one or delete the record')
     return from_dict(Instance, dict(d, instruction=instruction, input=inp, output=texts[1]))
 
+# %% ../nbs/00_core.ipynb #5c944e81
+def _messages(d:dict, place:str) -> dict:
+    "The same record with FastChat's `conversations` as `messages`"
+    turns, names = d['conversations'], {'human': 'user', 'gpt': 'assistant'}
+    try: said = [dict(role=names.get(t['from'], t['from']), content=_text(t, 'value', place)) for t in turns]
+    except (TypeError, KeyError): raise DataError(f'{place}: conversations should be a list of {{"from": ..., "value": ...}}') from None
+    return {k: v for k, v in d.items() if k != 'conversations'} | dict(messages=said)
+
 # %% ../nbs/00_core.ipynb #fb7356cc
 _asked, _answered = ('instruction', 'prompt', 'question'), ('output', 'completion', 'response', 'answer')
 
@@ -251,6 +261,7 @@ def _instances(d:dict, place:str) -> Iterator[Instance]:
             yield Instance(instruction, _text(x, 'input', place), _text(x, 'output', place),
                 id=(d['id'] if len(d['instances']) == 1 else f"{d['id']}.{i}") if d.get('id') else '')
     elif d.get('messages') is not None: yield _from_messages(d, place)
+    elif d.get('conversations') is not None: yield _from_messages(_messages(d, place), place)
     else:
         asked, answered = (next((k for k in names if k in d), names[0]) for names in (_asked, _answered))
         yield from_dict(Instance, dict(d, instruction=_text(d, asked, place, True), input=_text(d, 'input', place), output=_text(d, answered, place)))
