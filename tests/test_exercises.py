@@ -15,13 +15,13 @@ def exercises(path:Path) -> str:
     at = next((i for i, c in enumerate(parts) if is_exercises(*c)), len(parts))
     return '\n\n'.join(text for kind, text in parts[at:] if kind == 'markdown')
 
-WITH = [p for p in sorted(NBS.glob('[0-9]*.ipynb')) if exercises(p)]
+WITH = [p for folder in (NBS, NBS/'baselines') for p in sorted(folder.glob('[0-9]*.ipynb')) if exercises(p)]
 TAUGHT = [p for p in WITH if BLOCK.search(exercises(p))]
 def by_name(paths): return [pytest.param(p, id=p.stem) for p in paths]
 
 def test_most_notebooks_have_some():
     "A stage is not taught without; the first room, the last stage and all between them are there"
-    stages = '00_core 01_prompts 05_expand 06_reflect 07_cluster 08_summarize 09_diversity 10_generate 11_train 12_evaluate 13_carbon 14_pipeline'.split()
+    stages = '00_core 01_prompts 05_expand 06_reflect 07_cluster 08_summarize 09_diversity 10_generate 11_train 12_evaluate 13_carbon 14_pipeline baselines/10_alpaca baselines/10_imported baselines/10_alpagasus baselines/10_evol_instruct'.split()
     lacks = [s for s in stages if NBS/f'{s}.ipynb' not in WITH]
     assert not lacks, f'no exercises in {lacks}'
 
@@ -49,7 +49,7 @@ def run(code:str, names:dict, where:str) -> str:
 @pytest.mark.parametrize('path', by_name(TAUGHT))
 def test_answers_are_right(path, monkeypatch):
     "The blocks of a notebook, in their order, in one namespace: `# slow` ones are left out"
-    monkeypatch.chdir(NBS)   # where a notebook runs
+    monkeypatch.chdir(path.parent)   # where a notebook runs
     text, names = exercises(path), {'__name__': 'exercise'}
     if 'run_code(' in text:
         from psi.sandbox import sandbox_kind
