@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from fastcore.basics import patch
 from .baselines.alpagasus import rate_prompt
-from .baselines.evol_instruct import OPERATIONS, answer_prompt, compare_prompt, eliminated, evolve_prompt, parse_gain, parse_task
+from .baselines.evol_instruct import OPERATIONS, answer_prompt, compare_prompt, eliminated, evolve_prompt, evolve_turns, parse_gain, parse_task
 from .carbon import elsewhere
 from .cluster import cluster
 from .config import BudgetConfig, Config
@@ -355,8 +355,9 @@ def _of_evol_instruct(work:_Work, k:int) -> list[Part]:
     "A source, and three requests for each evolution that lasts"
     parts, seen, _ = _start(work, k)
     lm, ways, flight = work.M_L, list(OPERATIONS), work.config.M_L.concurrency
-    ask = lambda prompts, stage: _probe(work, lm, [Request(t, stage, i, i) for i, t in enumerate(prompts)], stage, flight)
-    first = ask([evolve_prompt(x, ways[i % len(ways)], lm.mode) for i, x in enumerate(seen[:k])], 'evolve')
+    ask = lambda prompts, stage, turns=lambda i: (): _probe(work, lm, [Request(t, stage, i, i, turns=turns(i)) for i, t in enumerate(prompts)], stage, flight)
+    way = lambda i: ways[i % len(ways)]
+    first = ask([evolve_prompt(x, way(i)) for i, x in enumerate(seen[:k])], 'evolve', lambda i: evolve_turns(way(i)))
     tasks = [(x, Instance(t)) for x, r in zip(seen, first.replies) if (t := parse_task(r.text)) and not eliminated(t)]
     if not tasks: raise DataError(f'evolve: {lm.model} evolved none of {len(seen[:k])} tasks; use a larger model as M_L')
     second = ask([compare_prompt(x, t, lm.mode) for x, t in tasks], 'compare')
