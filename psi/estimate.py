@@ -22,7 +22,8 @@ from .journal import Reply, Request
 from .ledger import cost
 from .lm import LM
 from .meter import measured
-from .pipeline import _Work, _flat, _held, feasible
+from .pipeline import feasible
+from .work import _Work, _held, _settings
 from .setup import digest, given_principles, make_guard, make_knowledge, make_prices, make_seeds, private_inputs, seeds_digest
 from .prompts import parse_principle, reflect_prompt, summarize_prompt
 from .reflect import _principles
@@ -335,7 +336,7 @@ def estimate(
     if requests < 1: raise ConfigError(f'requests is {requests}; at least one of each stage must be asked')
     feasible(config)
     seeds, K = make_seeds(config), make_knowledge(config)
-    what = _flat(config.model_dump()), seeds_digest(seeds), private_inputs(K, make_guard(config, K)), [(m.base_url, m.concurrency, m.context, m.adapt) for m in (config.M_L, config.M_g)]
+    what = _settings(config), seeds_digest(seeds), private_inputs(K, make_guard(config, K)), [(m.base_url, m.concurrency, m.context, m.adapt) for m in (config.M_L, config.M_g)]
     folder = Path(runs)/'estimates'/f'{config.name}-{digest(*what)[:8]}'
     with _held(folder):
         work = _Work(folder, config.model_copy(update=dict(budget=BudgetConfig())), said)

@@ -14,15 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from fastcore.basics import patch
 from .audit import Audit, Surfaced, audit, audit_data, read_log
+from .baselines.alpagasus import Rating
 from .boundary import Guard
 from .cluster import Clustering
 from .config import Config, read_config
-from .core import DataError, Dropped, Instance, Principle, read_records, write_text
+from .core import DataError, Dropped, Instance, Principle, json_lines, read_records, write_text
 from .expand import waterfall, waterfall_table
 from .journal import Journal
-from .ledger import Ledger
+from .ledger import PARTS, Ledger, counted_at, source_entries
 from .reflect import principles_table
-from .setup import ledger_of, make_guard, make_knowledge, private_inputs
+from .setup import METHODS, ledger_of, make_guard, make_knowledge, private_inputs, stages_of
 
 # %% ../nbs/14_folder.ipynb #59ed52a1
 class Run:
@@ -48,6 +49,33 @@ class Run:
     def instances(self) -> list[Instance]: return self._read('instances.jsonl', Instance)
     @cached_property
     def dropped(self) -> list[Dropped]: return self._read('dropped.jsonl', Dropped)
+    @cached_property
+    def source(self) -> list[Instance]: return self._read('source.jsonl', Instance)   # what a baseline started from
+    @cached_property
+    def stages(self) -> tuple[str, ...]: return stages_of(self.config)
+
+# %% ../nbs/14_folder.ipynb #3ad416bc
+@patch(as_prop=True)
+def taken(self:Run) -> dict: # 'data', its name; 'n' of 'of' instances; 'ledger', the entries of the run that made them, None where nothing is known
+    "Where the source came from; {} where there is none"
+    if not (path := self.folder/'source.json').exists(): return {}
+    try:
+        d = json.loads(path.read_text(encoding='utf-8'))
+        if not (0 < d['n'] <= d['of'] and (d['ledger'] is None or isinstance(d['ledger'], list))): raise ValueError
+    except (OSError, ValueError, LookupError, TypeError): raise DataError(f'{path}: cannot be read; delete it and run the same again') from None
+    return d
+
+@patch(as_prop=True)
+def scores(self:Run) -> list[Rating]:
+    "What the judge said, of each instance that it was shown"
+    path = self.folder/'scores.jsonl'
+    try: return [Rating(**d) for _, d in json_lines(path)] if path.exists() else []
+    except TypeError: raise DataError(f'{path}: holds something else than scores; delete it and run the same again') from None
+
+@patch(as_prop=True)
+def private(self:Run) -> bool:
+    "Was private knowledge shown to a model while these data were made, in this run or in the one that they came from?"
+    return bool(self.config.knowledge.source or any(x.origin and x.origin.knowledge for x in (*self.source, *self.initial, *self.instances)))
 
 # %% ../nbs/14_folder.ipynb #49fdedf0
 @patch(as_prop=True)
@@ -75,7 +103,17 @@ def ledger(self:Run,
     "What each stage has asked and taken, training and evaluation among them, from the journals"
     if not (self.folder/'journal.sqlite').exists(): raise DataError(f'{self.folder/"journal.sqlite"}: this run has asked no model yet')
     files = [p for p in (self.folder/'journal.sqlite', self.folder/'model'/'journal.sqlite', self.folder/'eval'/'journal.sqlite') if p.exists()]
-    with ExitStack() as open_ones: return ledger_of(config or self.config, [open_ones.enter_context(closing(Journal(p, repair=False))) for p in files], len(self.instances))
+    with ExitStack() as open_ones: book = ledger_of(config or self.config, [open_ones.enter_context(closing(Journal(p, repair=False))) for p in files], len(self.instances))
+    return book.with_source(self._shares(config and book)) if self.taken else book
+
+# %% ../nbs/14_folder.ipynb #0dff265f
+@patch
+def _shares(self:Run, elsewhere:Ledger|None=None) -> list:
+    "Entries of what the source took; as they were counted there, or at another place"
+    d = self.taken
+    try: found = source_entries(d['ledger'], d['n']/d['of'])
+    except (LookupError, TypeError, AttributeError): raise DataError(f'{self.folder/"source.json"}: its ledger cannot be read; delete it and run the same again') from None
+    return [counted_at(e, elsewhere.grid, elsewhere.far) for e in found] if elsewhere else found
 
 # %% ../nbs/14_folder.ipynb #056932bc
 @patch
@@ -86,10 +124,16 @@ def write_ledger(self:Run):
 # %% ../nbs/14_folder.ipynb #4540bda3
 @patch
 def waterfall(self:Run,
-    stage:str='generate', # 'generate' or 'expand'
+    stage:str='', # 'expand', 'generate', 'source', 'rate' or 'evolve'; the default is the last one
 ) -> dict[str, int]: # see `psi.expand.waterfall`
     "What became of every candidate of a stage"
-    return waterfall(self.instances if stage == 'generate' else self.initial, [d for d in self.dropped if d.origin and d.origin.stage == stage])
+    last = self.stages[-1]
+    stage = stage or last
+    kept = self.instances if stage == last else self.initial if stage == 'expand' else self.source
+    dropped = [d for d in self.dropped if d.origin and d.origin.stage in PARTS.get(stage, (stage,))]
+    if stage != 'source' or not kept: return waterfall(kept, dropped)
+    of = self.taken.get('of', len(kept))
+    return {'candidates': of, **({'not drawn': of - len(kept)} if of > len(kept) else {}), 'kept': len(kept)}
 
 # %% ../nbs/14_folder.ipynb #a1d6934c
 @patch
@@ -142,7 +186,8 @@ def places(self:Run,
 def _all(self:Run) -> dict[str, list]:
     "All records by id"
     out = defaultdict(list)
-    for x in (*self.seeds, *self.initial, *self.low, *self.principles, *self.instances): out[x.id].append(x)
+    for x in (*self.seeds, *self.source, *self.initial, *self.low, *self.principles, *self.instances):
+        if x not in out[x.id]: out[x.id].append(x)   # AlpaGasus's instances are those of its source
     return out
 
 # %% ../nbs/14_folder.ipynb #bd385c46
@@ -178,11 +223,20 @@ def descendants(self:Run,
         for p in _parents(x): children[p].append(x.id)
     return [x for i in _walk(id, lambda i: children[i]) for x in known[i]]
 
+# %% ../nbs/14_folder.ipynb #553e233e
+@patch
+def counts(self:Run) -> dict[str, int]: # 'seed', 'initial instance', ..., 'instance', in the singular
+    "How many of each the run has, in the order of its stages"
+    has, given = set(self.stages), self.config.method == 'psi' and len(self.stages) == 1   # given principles: what the other stages would have made is 0
+    steps = [('seed', len(self.seeds), has & {'expand', 'generate'}), ('source instance', len(self.source), has & {'rate', 'evolve'}), ('initial instance', len(self.initial), 'expand' in has or given),
+             ('low-level principle', len(self.low), 'reflect' in has or given), ('cluster', len(self.clusters or ()), 'cluster' in has or given), ('high-level principle', len(self.principles), 'summarize' in has or given), ('instance', len(self.instances), True)]
+    return {k: n for k, n, shown in steps if shown}
+
 # %% ../nbs/14_folder.ipynb #bb1a9f55
 @patch
 def _repr_markdown_(self:Run) -> str:
     "Where the run stands: counts, waterfalls, principles"
-    counts = {'seed': self.seeds, 'initial instance': self.initial, 'low-level principle': self.low, 'cluster': self.clusters or (), 'high-level principle': self.principles, 'instance': self.instances}
-    n = ' → '.join(f'{len(v)} {k}{"s" * (len(v) != 1)}' for k, v in counts.items())
-    parts = [f'**{self.folder.name}**: {n}'] + [f'*{s}*\n\n' + waterfall_table(self.waterfall(s)) for s in ('expand', 'generate') if self.waterfall(s)['candidates']]
+    n = ' → '.join(f'{v} {k}{"s" * (v != 1)}' for k, v in self.counts().items())
+    method = '' if self.config.method == 'psi' else f' ({METHODS[self.config.method]})'
+    parts = [f'**{self.folder.name}**{method}: {n}'] + [f'*{s}*\n\n' + waterfall_table(self.waterfall(s)) for s in self.stages if s in ('source', 'expand', 'generate', 'rate', 'evolve') and self.waterfall(s)['candidates']]
     return '\n\n'.join(parts + ([principles_table(self.principles)] if self.principles else []))
