@@ -32,16 +32,17 @@ def _configs(rows:list[Row]) -> tuple[dict, dict[str, dict]]:
 
 def _lines(d:dict) -> str: return '```toml\n' + '\n'.join(f'{k} = {_toml(v)}' for k, v in d.items()) + '\n```'
 
-# %% ../../nbs/experiments/19_plan.ipynb #ea135a7f
+# %% ../../nbs/experiments/19_plan.ipynb #af53222d
 def _least(row:Row, scale:Scale) -> str:
     "What can be said of a row without asking"
     return {'alpaca_large': 'no requests: drawn from the pool', 'imported': 'no requests: data that is there', 'alpagasus': f'{scale.pool:,} judgements of {row.config.M_L.model}',
             'evol_instruct': f'{3*scale.n:,} requests to {row.config.M_L.model} or more: each instance is rewritten, compared and answered'}.get(row.kind, '')
 
 def _soon(c:Config) -> Config:
-    "The same run, with less patience for an address that does not answer"
+    "The same requests, with less patience for an address that does not answer; Alpaca's are those of PSI without principles"
     hurry = lambda m: m.model_copy(update=dict(give_up=min(m.give_up, 30.), retries=min(m.retries, 2)))
-    return c.model_copy(update=dict(M_L=hurry(c.M_L), M_g=hurry(c.M_g)))
+    plain = dict(method='psi', generate=c.generate.model_copy(update=dict(principles='none'))) if c.method == 'alpaca' else {}
+    return c.model_copy(update=dict(M_L=hurry(c.M_L), M_g=hurry(c.M_g)) | plain)
 
 # %% ../../nbs/experiments/19_plan.ipynb #d75f5acf
 class Plan:
