@@ -153,8 +153,8 @@ def test_killed_at_any_moment(whole, home, server, tmp_path):
     "During data, training, measuring, and between"
     sets, url = small(home, server[0]), server[0]
     trained = tmp_path/'runs/table1-mine/trained'
-    def count(pattern): return len(list(trained.rglob(pattern)))
-    moments = [lambda: len(server[1]) > 1, lambda: count('log.jsonl') > 0, lambda: count('eval/journal.sqlite') > 1, lambda: count('done.json') > 2, lambda: count('model.safetensors') > 0]
+    def count(pattern): return len(list(trained.glob(f'*/*/*/{pattern}')))
+    moments = [lambda: len(server[1]) > 1, lambda: count('model/log.jsonl') > 0, lambda: count('eval/journal.sqlite') > 1, lambda: count('done.json') > 2, lambda: count('model/model.safetensors') > 0]
     rng, kills = random.Random(0), 0
     for i in range(KILLS):
         now = moments[i % len(moments)]
@@ -300,6 +300,27 @@ def test_every_row(home, tmp_path):
     chosen = {n: {(x.instruction, x.input) for x in Run(tmp_path/'runs/table1-mine'/n).instances} for n in ('pool', 'alpaca-large', 'alpagasus', 'evol-instruct')}
     assert chosen['alpaca-large'] < chosen['pool'] and chosen['alpagasus'] < chosen['pool'] and not chosen['evol-instruct'] & chosen['pool']
     assert all(t.mean(r['name'], 'winogrande')['seeds'] == 1 for r in t.rows)
+
+
+def test_what_ablations_share_is_asked_once(home, tmp_path):
+    "PSI without sampling begins with PSI's own requests: they are in its ledger, and no engine heard them twice"
+    asked, lock = [], threading.Lock()
+    def heard(prompt, body):
+        with lock: asked.append((body['seed'], prompt))
+        return everything(prompt, body)
+    from psi.experiments.table1 import _share
+    from psi.pipeline import run
+    with scripted(heard) as url:
+        sets = [x for x in small(home, url, 'ablations=true', 'M_g.small.concurrency=1', 'M_g.small.adapt=false', rows='["psi"]') if 'zephyr' not in x]
+        rows = {r.name: r for r in rows_of(read_scale('smoke', sets), tmp_path)}
+        full, less = rows['psi-small'], rows['psi-small-no-sample']
+        assert less.twin == 'psi-small' and less.shares == ('expand',) and rows['psi-small-no-cluster'].shares == ('expand', 'reflect') and rows['psi-small-no-initial'].shares == ()
+        one = run(full.config, runs=tmp_path/'table1-mine', said=quietly)
+        n = len(asked)
+        _share(tmp_path/'table1-mine', less)
+        other = run(less.config, 'reflect', tmp_path/'table1-mine', quietly)
+    assert other.initial == one.initial and len(asked) == len(set(asked)) and [e.requests for e in other.ledger()['expand']] == [e.requests for e in one.ledger()['expand']]
+    assert len(asked) == n + sum(e.requests for e in other.ledger()['reflect'])
 
 
 def test_published_data(home, server, tmp_path):

@@ -198,7 +198,39 @@ def _repr_markdown_(self:Table1) -> str:
     names = list(PAPER)[:max(1, min(len(self.models), 2))]
     return '\n\n'.join(filter(None, parts)) + "\n\nThe paper's own figures (Table 1), in percent, of models and data of another size:\n\n" + '\n\n'.join(map(paper_table, names))
 
-# %% ../../nbs/experiments/19_result.ipynb #7ea7e0c3
+# %% ../../nbs/experiments/19_result.ipynb #035acf02
+@patch
+def verdict(self:Table1) -> str: # Markdown; '' where nothing can be compared
+    "Each PSI row against its Alpaca row, in words"
+    out = []
+    for row in (r for r in self.rows if r['against']):
+        for model in self.models:
+            ds = [d for b in self.benchmarks if (d := self.difference(row['name'], b, model)) and d['stderr'] is not None]
+            if not ds: continue
+            far = [d for d in ds if abs(d['value']) > 2*d['stderr']]
+            said = ', '.join(f'{BENCHMARKS[d["benchmark"]].title} ({100*d["value"]:+.1f} ± {100*d["stderr"]:.1f})' for d in far) or 'none'
+            up = sum(d['value'] > 0 for d in ds)
+            out.append(f'- {row["title"]}, {row["writer"]}, {model}: above Alpaca on {up} of {len(ds)} benchmarks; by more than two standard errors, up or down: {said}.')
+    return '\n'.join(out)
+
+# %% ../../nbs/experiments/19_result.ipynb #93f2bf78
+@patch
+def data(self:Table1) -> str: # Markdown
+    "What the datasets are, and what became of the candidates"
+    rows = []
+    for r in (r for r in self.doc['rows'] if r['n']):
+        c, x = r['counts'], r['looks']
+        kept = f"{c['kept']/c['candidates']:.0%} of {c['candidates']:,}" if c.get('candidates') else ''
+        rows.append(f"| `{r['name']}` | {r['n']:,} | {kept} | {x['instruction_words']:.1f} | {x['output_words']:.1f} | {x['with_input']:.0%} | {x['first_words']:.0%} |")
+    return '| row | instances | kept | words of an instruction | of an output | with an input | different first words |\n|:--|--:|--:|--:|--:|--:|--:|\n' + '\n'.join(rows)
+
+@patch
+def trainings(self:Table1) -> str: # Markdown
+    "Every training: steps, tokens, loss, time"
+    rows = [f"| `{x['row']}` | {x['model']} | {x['seed']} | {x['steps']} | {x['tokens']:,} | {x['loss_first']:.2f} | {x['loss_last']:.2f} | {x['seconds']:,.0f} |" for x in self.doc['trainings'] if not x['why']]
+    return '| row | $M_t$ | seed | steps | tokens | loss, first step | last | seconds |\n|:--|:--|--:|--:|--:|--:|--:|--:|\n' + '\n'.join(rows)
+
+# %% ../../nbs/experiments/19_result.ipynb #97ddf2e3
 @patch
 def plot(self:Table1,
     model:str='', # M_t; '' for the first

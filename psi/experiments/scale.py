@@ -67,7 +67,7 @@ class Scale(_Table):
     device:str = Field('', description='"cpu" or "cuda"; "" takes what there is')
     keep_models:bool = Field(False, description='keep the trained weights after they were measured')
 
-# %% ../../nbs/experiments/18_scale.ipynb #c38490cf
+# %% ../../nbs/experiments/18_scale.ipynb #74505cc8
 def _recipe(settings:dict, seed:int=0) -> Recipe:
     "The recipe of a training"
     try: return Recipe(**settings, seed=seed)
@@ -78,12 +78,14 @@ def _together(s:'Scale'):
     "`ConfigError` where settings do not go together"
     for k in ('train_seeds', 'models', 'rows'):
         if len(set(getattr(s, k))) < len(getattr(s, k)): raise ConfigError(f'{k} is {getattr(s, k)}; each may stand there once')
+    if twice := [m for i, m in enumerate(map(Path, s.models)) if m.name in {o.name for o in map(Path, s.models[:i])}]: raise ConfigError(f'models: two are called {twice[0].name}; rename the folder of one')
     if s.pool < s.n and {'alpaca_large', 'alpagasus'} & set(s.rows): raise ConfigError(f'pool is {s.pool}, and n = {s.n} instances are taken from it; raise pool')
     _recipe(s.recipe, s.train_seeds[0])
-    names = {r.name for r in rows_of(s, 'runs')}
+    rows_of(s)   # each config is checked
+    names = {'base', 'pool', 'alpaca-large', 'alpagasus', 'evol-instruct', *s.imported, *(f'{kind}-{k}' for k in s.M_g for kind in ('alpaca', 'psi')), *(f'psi-{k}-{part}' for k in s.M_g for part in _PARTS)}
     if unknown := [k for k in s.row if k not in names]: raise ConfigError(f'row.{unknown[0]}: there is no such row; they are {", ".join(sorted(names))}')
 
-# %% ../../nbs/experiments/18_scale.ipynb #4fe60c2d
+# %% ../../nbs/experiments/18_scale.ipynb #9fdf75bd
 @dataclass(frozen=True)
 class Row:
     "A row of the table"
@@ -94,6 +96,8 @@ class Row:
     config:Config|None # of its run; None for the base model
     against:str='' # the row that it is compared with: Alpaca with the same small model
     pool:bool=False # its data comes from the pool
+    twin:str=''     # a row some of whose stages are this one's, too
+    shares:tuple[str, ...]=() # which
 
 # %% ../../nbs/experiments/18_scale.ipynb #2c2c7eac
 def _config(s:Scale, name:str, **own) -> Config:
@@ -103,8 +107,8 @@ def _config(s:Scale, name:str, **own) -> Config:
     try: return Config(**_deep(_defaults(d), d))
     except ValidationError as e: raise _explain(e, lambda loc: f'row {name}') from None
 
-# %% ../../nbs/experiments/18_scale.ipynb #bad16893
-_PARTS = {'no-initial': ('w/o initial', dict(reflect=dict(data='seeds'))), 'no-sample': ('w/o sample', dict(reflect=dict(sample=False))), 'no-cluster': ('w/o cluster', dict(generate=dict(principles='low')))}
+# %% ../../nbs/experiments/18_scale.ipynb #850902d7
+_PARTS = {'no-initial': ('w/o initial', dict(reflect=dict(data='seeds')), ()), 'no-sample': ('w/o sample', dict(reflect=dict(sample=False)), ('expand',)), 'no-cluster': ('w/o cluster', dict(generate=dict(principles='low')), ('expand', 'reflect'))} # title, settings, stages that are PSI's own
 
 def _pool_rows(s:Scale, home:Path) -> list[Row]:
     "The pool, and the rows that take theirs from it"
@@ -120,7 +124,7 @@ def _small_rows(s:Scale, name:str, m:ModelConfig) -> list[Row]:
     out = [Row(alpaca, 'alpaca', 'Alpaca', m.model, _config(s, alpaca, method='alpaca', **own))] if 'alpaca' in s.rows else []
     if 'psi' not in s.rows: return out
     out.append(Row(f'psi-{name}', 'psi', 'PSI', m.model, _config(s, f'psi-{name}', method='psi', **own), alpaca))
-    less = [Row(f'psi-{name}-{k}', 'psi', f'PSI {title}', m.model, _config(s, f'psi-{name}-{k}', method='psi', **own, **part), alpaca) for k, (title, part) in _PARTS.items()]
+    less = [Row(f'psi-{name}-{k}', 'psi', f'PSI {title}', m.model, _config(s, f'psi-{name}-{k}', method='psi', **own, **part), alpaca, twin=f'psi-{name}', shares=shares) for k, (title, part, shares) in _PARTS.items()]
     return out + less*s.ablations
 
 # %% ../../nbs/experiments/18_scale.ipynb #6482c235

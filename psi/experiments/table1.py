@@ -5,22 +5,23 @@
 # %% auto #0
 __all__ = ['typed', 'table1']
 
-# %% ../../nbs/experiments/20_table1.ipynb #7938f311
+# %% ../../nbs/experiments/20_table1.ipynb #b2cc67db
 import gc, json, math, os, platform, re, shlex, shutil, sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from fastcore.basics import patch
 from ..benchmarks import BENCHMARKS, read_benchmark
 from ..card import Training
 from ..config import Config
-from ..core import ConfigError, DataError, PsiError, cores, write_text
+from ..core import ConfigError, DataError, Instance, PsiError, cores, write_text
 from ..evaluate import Evaluation, Score, evaluate, read_score, _needs_sandbox
 from .result import Table1, means, paired
 from .scale import Row, Scale, _recipe, rows_of
 from ..folder import Run
-from ..journal import Journal
+from ..journal import Journal, _CALL, _ENERGY, _FAILURE
 from ..ledger import Amount, Entry, Ledger, total
 from ..meter import measured
 from ..pipeline import Generator, run
@@ -105,7 +106,16 @@ class _Work:
         for path in filter(None, (self.home, self.data)): text = text.replace(f'{path}/', '').replace(str(path), Path(path).name)
         return text
 
-# %% ../../nbs/experiments/20_table1.ipynb #b8d8215f
+# %% ../../nbs/experiments/20_table1.ipynb #3f0290f0
+def _share(home:Path, row:Row):
+    "Replies of another row to requests that are this one's, too"
+    have, mine, at = home/row.twin/'journal.sqlite', home/row.name/'journal.sqlite', ','.join('?'*len(row.shares))
+    if not row.shares or mine.exists() or not (home/row.twin/'instances.jsonl').exists(): return
+    tables = dict(calls=_CALL, failures=_FAILURE, energy=_ENERGY)
+    with closing(Journal(have, repair=False)) as j: rows = [(sql, r) for t, sql in tables.items() for r in j.db.execute(f'SELECT * FROM {t} WHERE stage IN ({at})', row.shares)]
+    with closing(Journal(mine)) as j: j._commit(rows)   # all or none
+
+# %% ../../nbs/experiments/20_table1.ipynb #41bec122
 @patch
 def failed(self:_Work, where:tuple, e:Exception):
     "Note why something could not be done"
@@ -117,10 +127,11 @@ def make_data(self:_Work, row:Row):
     "The run of a row"
     if row.config is None: return
     if row.pool and ('pool',) in self.why: self.why[row.name,] = f'the pool failed: {self.why["pool",]}'; return
+    if row.twin: _share(self.home, row)
     try: self.make(row.config, runs=self.home, said=lambda line: self.said(f'{row.name}: {line}'))
     except (PsiError, OSError) as e: self.failed((row.name,), e)
 
-# %% ../../nbs/experiments/20_table1.ipynb #4d2583a8
+# %% ../../nbs/experiments/20_table1.ipynb #13035740
 _STAYS = {'train.json', 'log.jsonl', 'README.md', 'loss.png', 'journal.sqlite', 'dropped.jsonl'}
 
 def _sweep(model:Path):
@@ -143,7 +154,7 @@ def measure(self:_Work, row:Row, model:str, seed:int|None):
         write_text(at/'done.json', json.dumps(dict(measured=self.can)) + '\n')
     if seed is not None and not s.keep_models: _sweep(at/'model')
 
-# %% ../../nbs/experiments/20_table1.ipynb #3416598d
+# %% ../../nbs/experiments/20_table1.ipynb #a8df9d61
 @patch
 def trained_and_measured(self:_Work, row:Row, model:str, seed:int|None, at:Path, say:Callable) -> Evaluation:
     "The scores of one model"
@@ -159,7 +170,7 @@ def carbon(self:_Work):
     "How energy is measured: as in the runs"
     return next((r.config.carbon for r in self.rows if r.config), Config().carbon)
 
-# %% ../../nbs/experiments/20_table1.ipynb #190b6e48
+# %% ../../nbs/experiments/20_table1.ipynb #1c2d56d4
 def typed(
     scale:str, # as after --scale
     sets:Sequence[str]=(), # as after --set
@@ -171,20 +182,25 @@ def typed(
     kept = [f'--set {shlex.quote(bare(x))}' for x in sets if shapes(x)]
     return ' '.join(['psi experiment table1', f'--scale {scale}', *kept, *([f'--only {only}'] if only else []), '--data DATA'])
 
-# %% ../../nbs/experiments/20_table1.ipynb #1c15013b
+# %% ../../nbs/experiments/20_table1.ipynb #378d7989
 def _public(v):
     "A setting without the names of this machine's folders"
     return Path(v).name if isinstance(v, str) and ('/' in v or os.sep in v) and os.path.exists(v) else [_public(x) for x in v] if isinstance(v, list) else v
 
+def _looks(xs:Sequence[Instance]) -> dict:
+    "What a dataset is like, in four numbers"
+    words = lambda texts: fmean(len(t.split()) for t in texts)
+    return dict(instruction_words=words([x.instruction for x in xs]), output_words=words([x.output for x in xs]), with_input=fmean(bool(x.input) for x in xs), first_words=len({x.instruction.lower().split()[0] for x in xs})/len(xs))
+
 def _row_doc(w:_Work, row:Row) -> dict:
     "What is known of a row's data"
-    out = dict(name=row.name, kind=row.kind, title=row.title, writer=row.writer, against=row.against, pool=row.pool, settings=row.config and {k: _public(v) for k, v in _flat(row.config.model_dump()).items()}, n=0, counts={}, took=None, why='')
+    out = dict(name=row.name, kind=row.kind, title=row.title, writer=row.writer, against=row.against, pool=row.pool, settings=row.config and {k: _public(v) for k, v in _flat(row.config.model_dump()).items()}, n=0, counts={}, looks=None, took=None, why='')
     if row.config is None: return out
     folder = w.home/row.name
     if not (folder/'instances.jsonl').exists() or (row.name,) in w.why: return out | dict(why=w.why.get((row.name,), 'not made yet' if row in w.chosen else 'left out by --only'))
     if row.name not in w.kept:   # whole data does not change any more
         r = Run(folder)
-        w.kept[row.name] = dict(n=len(r.instances), counts=r.waterfall(), took=_took(r.ledger(), small=row.kind in ('alpaca', 'psi')) if (folder/'journal.sqlite').exists() else None)
+        w.kept[row.name] = dict(n=len(r.instances), counts=r.waterfall(), looks=_looks(r.instances), took=_took(r.ledger(), small=row.kind in ('alpaca', 'psi')) if (folder/'journal.sqlite').exists() else None)
     return out | w.kept[row.name]
 
 def _training_doc(w:_Work, row:Row, model:str, seed:int, at:Path) -> dict|None:
@@ -196,7 +212,7 @@ def _training_doc(w:_Work, row:Row, model:str, seed:int, at:Path) -> dict|None:
         with closing(Journal(j, repair=False)) as journal: out['kwh'] = measured(journal.energy()).kwh
     return out | dict(instances=found['lessons']['used']) | {k: found['result'][k] for k in ('steps', 'tokens', 'loss_first', 'loss_last', 'seconds')}
 
-# %% ../../nbs/experiments/20_table1.ipynb #7b96c18b
+# %% ../../nbs/experiments/20_table1.ipynb #3fc8f10d
 def _score_docs(w:_Work, row:Row, model:str, seed:int|None, at:Path) -> tuple[list[dict], dict[str, Score]]:
     "The scores of one model, for the document, and as they are"
     docs, scores = [], {}
@@ -221,7 +237,7 @@ def _differences(w:_Work, scores:dict, by:dict, benchmarks:Sequence[str]) -> lis
             out += [dict(row=row.name, against=row.against, model=model, benchmark=b, **d) for b, d in found.items()]
     return out
 
-# %% ../../nbs/experiments/20_table1.ipynb #462ff3c5
+# %% ../../nbs/experiments/20_table1.ipynb #534e6868
 def _machine() -> dict:
     "What computed, by its kind and not by its name"
     import torch
@@ -250,7 +266,7 @@ def document(self:_Work) -> dict:
         differences=_differences(self, as_they_are, {(m['row'], m['model'], m['benchmark']): m for m in found}, measured),
         shared=dict(n=self.scale.pool, rows=[r.name for r in shares]) if shares else {})
 
-# %% ../../nbs/experiments/20_table1.ipynb #d34f93e6
+# %% ../../nbs/experiments/20_table1.ipynb #c23e8df9
 def table1(
     scale:Scale, # what `read_scale` gave
     data:str|os.PathLike|None=None, # a folder with the benchmarks' own files, and with published datasets; None takes the hub
