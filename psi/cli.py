@@ -28,12 +28,13 @@ def _show(markdown:str):
 def init(
     path:Annotated[str, typer.Argument(help='the file to write')]='psi.toml', # the file to write
     scale:Annotated[str, typer.Option(help='demo (minutes), laptop (an hour), paper (20,000 instances)')]='laptop', # one of `psi.config.SCALES`
+    method:Annotated[str, typer.Option(help='psi, or a baseline: alpaca, evol_instruct, alpagasus, imported')]='psi', # one of `psi.setup.METHODS`
 ):
     "Write a config with every setting explained."
     from pathlib import Path
     from psi.core import ConfigError, write_text
     from psi.config import config_template
-    text = config_template(scale)
+    text = config_template(scale, method)
     if Path(path).exists(): raise ConfigError(f'{path}: is there already; delete it or name another file')
     write_text(path, text)
     print(f'wrote {path}; next: psi run {path}')
@@ -59,7 +60,7 @@ def estimate(
 @app.command()
 def run(
     config:Annotated[str, typer.Argument(help='a config file')]='psi.toml', # a config file
-    until:Annotated[str, typer.Option(help='the last stage: expand, clear, reflect, cluster, summarize or generate')]='generate', # one of `psi.pipeline.STAGES`
+    until:Annotated[str, typer.Option(help='the last stage: expand, clear, reflect, cluster, summarize or generate; of a baseline: source or generate, clear, rate or evolve')]='', # one of `psi.setup.stages_of`; the default runs them all
     set:Annotated[list[str]|None, typer.Option(help='KEY=VALUE on top of the file, e.g. generate.n=100; may be repeated')]=None, # on top of the file
     runs:Annotated[str, typer.Option(help='the folder of all runs')]='runs', # the folder of all runs
 ):
@@ -103,7 +104,8 @@ def _trace(r, id:str) -> str:
     "Both walks from a record, as Markdown"
     def line(x):
         o = x.origin
-        return f'- `{x.id}` ' + (f'*{o.stage} {o.request}.{o.item}* ' if o else '*seed* ') + getattr(x, 'text', getattr(x, 'instruction', '')).replace('\n', ' ')[:140]
+        place = '.'.join(str(k) for k in (o.request, o.item) if k is not None) if o else ''
+        return f'- `{x.id}` ' + (f'*{o.stage} {place}{", " * bool(o.how)}{o.how}* ' if o else '*seed* ') + getattr(x, 'text', getattr(x, 'instruction', '')).replace('\n', ' ')[:140]
     up, down = r.ancestors(id), r.descendants(id)
     seen = dict.fromkeys(k for x in (*r._all[id], *up) if x.origin for k in x.origin.knowledge)
     pieces = ['**with private knowledge** (' + str(len(seen)) + ')', '\n'.join(f'- `{k}` {place or "(not found any more)"}' for k, place in list(r.places(seen).items())[:20])] if seen else []
@@ -192,7 +194,7 @@ def generate(
     if Path(source).is_dir() and not wanted: raise ConfigError("--to is missing: 'alpaca' or 'chat'")
     from psi.folder import Run
     if Path(source).is_dir() and set: raise ConfigError('--set goes with a config file; a run keeps the settings it has')
-    if not Path(source).is_dir(): run(source, 'generate', set, runs)
+    if not Path(source).is_dir(): run(source, '', set, runs)
     from psi.config import read_config
     r = Run(source if Path(source).is_dir() else Path(runs)/read_config(source, set or ()).name)
     from psi.core import DataError, write_instances

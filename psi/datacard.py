@@ -24,6 +24,7 @@ from .folder import Run
 from .ledger import total
 from .local import WEIGHTS
 from .prompts import LEARNED
+from .setup import METHODS, learns, models_of
 
 # %% ../nbs/14_datacard.ipynb #40e1ecc1
 @dataclass(frozen=True)
@@ -59,19 +60,23 @@ def _one_line(text:str, most:int=120) -> str:
     text = ' '.join(re.sub('[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]', ' ', text).split())
     return text if len(text) <= most else text[:most - 3].rstrip() + '...'
 
+def _seeded(run:Run) -> bool:
+    "Were a model's requests shown seeds?"
+    return bool({'expand', 'generate'} & set(run.stages))
+
 def _language(run:Run, told:Told) -> list[str]:
     "Codes; none where nobody has said"
-    return [x.strip() for x in told.language.split(',') if x.strip()] or (['en'] if run.config.seeds == 'psi' else [])
+    return [x.strip() for x in told.language.split(',') if x.strip()] or (['en'] if run.config.seeds == 'psi' and _seeded(run) else [])
 
 def _header(run:Run, told:Told) -> str:
     "YAML, with its lines of dashes"
     from huggingface_hub import DatasetCardData
-    n, private = len(run.instances), bool(run.config.knowledge.source)
+    n, private, method = len(run.instances), run.private, run.config.method
     table = lambda name, file: dict(config_name=name, data_files=[dict(split='train', path=file)])
     text = lambda *names: [dict(name=k, dtype='string') for k in names]
     data = DatasetCardData(**_hub_licence(told.license), language=_language(run, told) or None, pretty_name=_one_line(told.title or run.config.name),
-        annotations_creators=['machine-generated'], task_categories=['text-generation'], size_categories=[next((s for most, s in _SIZES if n < most), 'other')],
-        tags=['psi', 'synthetic', 'instruction-tuning', 'self-instruct', *['private-knowledge']*private], configs=[table('default', 'data/train.jsonl') | dict(default=True), *[table('principles', 'principles.jsonl')]*bool(run.principles)],
+        annotations_creators=['machine-generated' if method != 'imported' else 'other'], task_categories=['text-generation'], size_categories=[next((s for most, s in _SIZES if n < most), 'other')],
+        tags=['psi', 'synthetic', 'instruction-tuning', 'self-instruct', *[method.replace('_', '-')]*(method != 'psi'), *['private-knowledge']*private], configs=[table('default', 'data/train.jsonl') | dict(default=True), *[table('principles', 'principles.jsonl')]*bool(run.principles)],
         dataset_info=[dict(config_name='default', features=text(*_FIELDS)), *[dict(config_name='principles', features=text('id', 'text'))]*bool(run.principles)])
     return f'---\n{data.to_yaml()}\n---'
 
@@ -134,8 +139,26 @@ def public_config(
     blank = lambda value, word: word if value else value
     table = lambda name, **new: getattr(c, name).model_copy(update=new)
     return c.model_copy(update=dict(seeds=_bare(c.seeds), M_L=_public_model(c.M_L), M_g=_public_model(c.M_g), prices={}, carbon=type(c.carbon)(), budget=type(c.budget)(),
-        knowledge=table('knowledge', source=blank(c.knowledge.source, 'PRIVATE'), columns=[]), cluster=table('cluster', embedder=_bare(c.cluster.embedder)), generate=table('generate', principles=_bare(c.generate.principles)),
+        knowledge=table('knowledge', source=blank(c.knowledge.source, 'PRIVATE'), columns=[]), cluster=table('cluster', embedder=_bare(c.cluster.embedder)), generate=table('generate', principles=_bare(c.generate.principles)), source=table('source', data=_bare(c.source.data)),
         boundary=table('boundary', terms=blank(c.boundary.terms, 'PRIVATE'), patterns=[], trusted=[], spacy_model=_bare(c.boundary.spacy_model))))
+
+# %% ../nbs/14_datacard.ipynb #a47e0eeb
+def _of_source(run:Run) -> str:
+    "What a baseline started from, in words"
+    if not (t := run.taken): return f'{len(run.source):,} instances that the small model {as_text(_bare(run.config.M_g.model))} wrote for it'
+    return f'{t["n"]:,} of {t["of"]:,} instances of {as_text(_bare(str(t["data"])))}'
+
+def _baseline_stages(run:Run) -> list[tuple[str, str, str]]:
+    "What each stage of a baseline did"
+    c, M_L, M_g, n = run.config, *(as_text(_bare(m.model)) for m in (run.config.M_L, run.config.M_g)), f'{len(run.instances):,} instances'
+    k, cleared = c.knowledge, _lines(run.folder/'cleared.jsonl')
+    private = f', {k.pieces} piece{"s"*(k.pieces > 1)} of private knowledge in each request' if k.source else ''
+    rows = [('source', '-', _of_source(run))] if run.taken else [('generate', M_g, f'{c.generate.examples or "no"} random seeds in each request, no principles{private} → {len(run.source or run.instances):,} instances')]
+    if cleared is not None: rows.append(('clear', 'rules', f'{cleared:,} of them may be seen by {M_L}'))
+    t = c.alpagasus.threshold
+    if c.method == 'alpagasus': rows.append(('rate', M_L, f'a score for {as_text(c.alpagasus.dimension)}, from 0 to 5, for each → {n}' + (f' with {t:g} or more' if t else ', the best')))
+    if c.method == 'evol_instruct': rows.append(('evolve', M_L, f'{c.evol_instruct.rounds} rounds: each task is rewritten, compared with the one before, and answered → {n}'))
+    return rows
 
 # %% ../nbs/14_datacard.ipynb #53ec035e
 def _table(head:str, rows:Iterable[Iterable]) -> str:
@@ -153,12 +176,13 @@ def _stages(run:Run) -> str:
     k, given, cleared = c.knowledge, c.generate.principles, _lines(run.folder/'cleared.jsonl')
     private = f', {k.pieces} piece{"s"*(k.pieces > 1)} of private knowledge in each request' if k.source else ''
     rows = [('seeds', '-', f'{len(run.seeds):,} instances')] if run.seeds else []
+    if c.method != 'psi': return _table('stage|by|what', rows + _baseline_stages(run))
     if run.initial: rows.append(('expand', M_g, f'{c.expand.examples or "no"} seeds in a request{private} → {len(run.initial):,} initial instances'))
     if cleared is not None: rows.append(('clear', 'rules', f'{cleared:,} of them may be seen by {M_L}'))
-    if run.low: rows.append(('reflect', M_L, f'{c.reflect.T} subsets of {c.reflect.size} → {len(run.low):,} low-level principles'))
+    if run.low: rows.append(('reflect', M_L, (f'{c.reflect.T} subsets of {c.reflect.size}' if c.reflect.sample else 'one list, as long as a request') + ' of the seeds'*(c.reflect.data == 'seeds') + f' → {len(run.low):,} low-level principles'))
     if run.clusters: rows.append(('cluster', as_text(_bare(c.cluster.embedder)), f'{len(run.low):,} → {len(run.clusters):,} soft clusters'))
-    if run.low and run.principles: rows.append(('summarize', M_L, f'{len(run.principles):,} high-level principles'))
-    elif given != 'learn': rows.append(('principles', '-', 'none' if given == 'none' else f"{len(run.principles)}, " + (f'learned by the paper with `{given}`' if given in LEARNED else 'from a file')))
+    if run.low and run.principles and given != 'low': rows.append(('summarize', M_L, f'{len(run.principles):,} high-level principles'))
+    elif not learns(c): rows.append(('principles', '-', 'none' if given == 'none' else f"{len(run.principles)}, " + (f'learned by the paper with `{given}`' if given in LEARNED else 'from a file')))
     shown = [f'all {len(run.principles)} principles']*bool(run.principles) + [f'{c.generate.examples} random seeds']*bool(c.generate.examples)
     rows.append(('generate', M_g, f'{" and ".join(shown) or "no principles and no seeds"} in each request{private} → {len(run.instances):,} instances'))
     return _table('stage|by|what', rows)
@@ -169,26 +193,36 @@ def _saw(c:Config) -> str:
     parts = ['seeds']*bool(c.generate.examples) + ['pieces of private knowledge']*bool(c.knowledge.source)
     return ' and '.join(parts) + ' alone'*(len(parts) == 1) or 'the form of a list alone'
 
+_WAYS = { # method: how its data came about
+'alpaca': "Made by Alpaca's method (self-instruct), in psi: a model is shown a few seeds and goes on with the list. It is a baseline of principle-based self-instruct: the same prompt without principles",
+'alpagasus': 'Chosen by the method of AlpaGasus, in psi: a large model scores each instance of a source, and the best are kept as they are',
+'evol_instruct': 'Made by Evol-Instruct, the method of WizardLM, in psi: a large model rewrites the tasks of a source, mostly to make them harder, and answers what it wrote; evolutions that failed are dropped',
+'imported': 'Taken from data that were there before, with psi; nothing was written or changed. Who made them, and how, the source has to say'}
+
 def _made(run:Run) -> str:
     "Prose and table"
-    given = run.config.generate.principles
-    way = ('a small model writes tasks, a large one reads some of them and says what should be better, and under these principles the small model writes the dataset' if given == 'learn' else
-           f'a small model writes the dataset and sees {_saw(run.config)}; of the method it is the last stage, without principles' if given == 'none' else 'a small model writes the dataset under principles that were there already; no large model was asked in this run')
+    c, given = run.config, run.config.generate.principles
+    way = ('a small model writes tasks, a large one reads some of them and says what should be better, and under these principles the small model writes the dataset' if learns(c) else
+           f'a small model writes the dataset and sees {_saw(c)}; of the method it is the last stage, without principles' if given == 'none' else 'a small model writes the dataset under principles that were there already; no large model was asked in this run')
+    how = f'{_WAYS[c.method]}.' if c.method in _WAYS else f'By principle-based self-instruct ("Evolution without Large Models: Training Language Model with Task Principles"), in the open implementation psi: {way}.'
     return f'''## How it was made
 
-By principle-based self-instruct ("Evolution without Large Models: Training Language Model with Task Principles"), in the open implementation psi: {way}. No person takes part in that.
+{how}{" No person takes part in that." if c.method != "imported" else ""}
 
 {_stages(run)}'''
 
 def _models(run:Run) -> str:
     "A row a model, with its licence and what that implies"
     c, sums = run.config, {k: v for k, v in _manifest(run, 'weights').items() if isinstance(v, str) and re.fullmatch('[0-9a-f]{64}', v)}
-    asked = [('writes the data', 'M_g', c.M_g)] + [('writes the principles', 'M_L', c.M_L)]*(c.generate.principles == 'learn')
+    large = dict(alpagasus='scores the data', evol_instruct='rewrites and answers').get(c.method, 'writes the principles')
+    small = 'writes the data' if run.stages[-1] == 'generate' else 'writes the source'
+    asked = [(role, k, m) for role, k, m in ((small, 'M_g', c.M_g), (large, 'M_L', c.M_L)) if k in models_of(c)]
     where = lambda m: 'in process' if not m.base_url else 'at OpenAI' if m.base_url == 'openai' else 'at an address'
     rows = [(role, f'{as_text(_bare(m.model))}, {where(m)}', f'`{sums[k][:16]}`' if k in sums and not m.base_url else '', _terms(m)) for role, k, m in asked]
-    if c.generate.principles == 'learn':
+    if 'embedder' in models_of(c):
         e = c.cluster.embedder
         rows.append(('sorts the principles', as_text(_bare(e)), f'`{sums["embedder"][:16]}`' if 'embedder' in sums else '', f'`{WEIGHTS[e].licence}`; it writes nothing' if e in WEIGHTS else 'not known to psi; it writes nothing'))
+    if run.taken: rows.append(('made the source', 'see there', '', 'the terms of whatever model made the source hold for these data, too'))
     return '## Models, and what their licences imply\n\n' + _table('role|model|sha256|licence', rows) + '\n\nThis is what psi knows, not legal advice.'
 
 # %% ../nbs/14_datacard.ipynb #b038af52
@@ -200,17 +234,19 @@ def _manifest(run:Run, part:str) -> dict:
 
 def _seeds_shown(c:Config) -> str:
     "Where seeds stood"
-    learn, may = c.generate.principles == 'learn', 'so their words may be found in the data'
-    if c.generate.examples: return f'Some of them stood in every request{"" if c.expand.examples or not learn else " for the data"}, {may}.'
+    learn, may = learns(c), 'so their words may be found in the data'
+    if learn and c.reflect.data == 'seeds' and not c.generate.examples: return f'The large model read some of them to write the principles, {may}.'
+    if c.generate.examples: return f'Some of them stood in every request{"" if c.method == "psi" and (c.expand.examples or not learn) else " of the small model" if c.method != "psi" else " for the data"}, {may}.'
     return f'Some of them stood in every request for the initial instances, from which the principles come, {may}.' if learn and c.expand.examples else 'None of them stood in a request.'
 
 def _terms_of_use(run:Run, told:Told) -> str:
     "The dataset's licence and that of its seeds"
-    ours = run.config.seeds == 'psi'
+    ours, c = run.config.seeds == 'psi', run.config
+    source = f'Source: {_of_source(run)}; its licence: **not said**; what it allows holds here, too.' if run.taken else ''
     seeds = f'{len(run.seeds):,} ' * bool(run.seeds) + ("that come with psi, under psi's own licence (Apache-2.0)" if ours else f'from {as_text(_bare(run.config.seeds))}; ' + (f'their licence: {told.seeds_license}' if told.seeds_license else 'their licence: **not said**; ask whoever made the dataset'))
     spoken = ', '.join(_language(run, told))
     return '\n\n'.join(['## Licence, seeds, language', f'This dataset: {told.license}.' if told.license else 'This dataset: **not said**. Where no licence is given, none is granted; ask whoever made it.',
-        f'Seeds: {seeds}. {_seeds_shown(run.config)}', f'Language: {spoken}' + ('.' if told.language else ', that of the seeds; no instance was checked for it.') if spoken else 'Language: not said.'])
+        *([f'Seeds: {seeds}. {_seeds_shown(c)}'] if _seeded(run) else []), *[source]*bool(source), f'Language: {spoken}' + ('.' if told.language else ', that of the seeds; no instance was checked for it.') if spoken else 'Language: not said.'])
 
 # %% ../nbs/14_datacard.ipynb #5e1c0a77
 def guarded(
@@ -222,13 +258,14 @@ def guarded(
 # %% ../nbs/14_datacard.ipynb #feb39d8a
 def _secrets(run:Run, knowledge:str) -> set[str]|None:
     "Ids of instances and principles that hold what may not leave; None where that cannot be told"
-    if not guarded(run.config): return set()
+    if not guarded(run.config): return None if run.private else set()   # made with private knowledge in another run, which is not known here
     try: return {s.id for s in audit_data([*run.instances, *(Instance(p.text, id=p.id) for p in run.principles)], run._guard(knowledge))}
     except PsiError: return None
 
 def _principles(run:Run, hide:set[str]|None) -> str:
     "Word for word"
     k = run.config.knowledge.source
+    if run.config.method != 'psi': return ''
     if not run.principles: return '## The principles\n\n' + (f'None: the small model saw {_saw(run.config)}.' if run.config.generate.principles == 'none' else 'They are not in this folder.')
     if hide is None: return f'## The principles\n\n{len(run.principles)}; not shown, since {"the private knowledge" if k else "the list of what may not leave"} is not there to compare them with.'
     return '## The principles\n\nThey stood in every request for the data:\n\n' + '\n'.join(f'{i}. ' + (f'*(left out: it repeats {"private knowledge" if k else "what may not leave"})*' if p.id in hide else as_text(p.text)) for i, p in enumerate(run.principles, 1))
@@ -240,17 +277,19 @@ def _example(run:Run, hide:set[str]|None, most:int=1500) -> str:
     shown = [] if hide is None else [x for x in run.instances if x.id not in hide]
     cut = lambda t: t if len(t) <= most else f'{t[:most]} ... ({len(t) - most:,} more characters)'
     fields = '## The fields\n\n' + _table('field|what', ((f'`{k}`', v) for k, v in _FIELDS.items()))
-    if not shown: return fields + '\n\nNo example is shown, since it might repeat ' + ('private knowledge.' if run.config.knowledge.source else 'what may not leave.')
+    if not shown: return fields + '\n\nNo example is shown, since it might repeat ' + ('private knowledge.' if run.private else 'what may not leave.')
     x = next(x for x in shown if size(x) == median_low(map(size, shown)))
     row = {k: cut(getattr(x, k)) for k in _FIELDS}
     return fields + f'\n\nAn example, the one of median length among {len(shown):,}:\n\n' + fenced(json.dumps(row, ensure_ascii=False, indent=1), 'json')
 
 # %% ../nbs/14_datacard.ipynb #da87cfea
 def _counts(run:Run) -> str:
-    "The waterfall"
+    "The waterfalls of the data, and of what they were made from where a small model wrote that"
     if not (run.folder/'dropped.jsonl').exists(): return f'## What was kept\n\n{len(run.instances):,} instances. What was dropped is not in this folder, so it cannot be counted.'
-    t = run.config.generate.threshold
-    return f'## What was kept, and why the others were not\n\n{waterfall_table({as_text(k, 200): v for k, v in run.waterfall().items()})}\n\n*Too similar* is ROUGE-L above {t:g} with the instruction of a seed or of an instance kept before. A rule that drops bad ones does not make the others good.'
+    stages = [s for s in run.stages if s in ('generate', 'source', 'rate', 'evolve')]
+    tables = [f'{s}:\n\n'*(len(stages) > 1) + waterfall_table({as_text(k, 200): v for k, v in run.waterfall(s).items()}) for s in stages]
+    told = dict(generate=f'*Too similar* is ROUGE-L above {run.config.generate.threshold:g} with the instruction of a seed or of an instance kept before.', rate='*Low score* is lower than that of what was kept, or as low and not drawn.', evolve='*No gain* is what the large model itself said of a new task, beside the one before.', source='*Not drawn* are those that were not needed; a seed of random numbers chose.')
+    return '\n\n'.join(['## What was kept, and why the others were not', *tables, ' '.join([told[s] for s in stages] + ['A rule that drops bad ones does not make the others good.'])])
 
 def _cost(run:Run) -> str:
     "Tokens, time, carbon"
@@ -264,6 +303,21 @@ def _cost(run:Run) -> str:
     lacks = sorted({w for e in book.entries for a in (e.prompt, e.completion, e.kg) for w in a.lacks})
     notes = [book.headline(), *how, *(['≥ stands before what lacks a part, ? where nothing is known; not in the sums: ' + ', '.join(lacks)] if lacks else [])]
     return head + _table('stage|model|requests|tokens read|tokens written|seconds|kgCO2e', rows) + '\n\n' + '\n\n'.join(filter(None, notes))
+
+# %% ../nbs/14_datacard.ipynb #6ceb52fe
+def _writer(run:Run) -> str:
+    "Who wrote the data"
+    m = run.config.method
+    return 'Whoever made the source' if m == 'imported' or m == 'alpagasus' and run.taken else 'A large model' if m == 'evol_instruct' else 'A small model'
+
+def _habits(run:Run) -> str:
+    "Whose habits the data have"
+    c, M_g, M_L = run.config, *(as_text(_bare(m.model)) for m in (run.config.M_g, run.config.M_L))
+    source = as_text(_bare(str(run.taken['data']))) if run.taken else f'{M_g} and of the seeds'
+    if c.method == 'imported': return f'It repeats the habits of {source}.'
+    if c.method == 'alpagasus': return f'It repeats the habits of {source}. {M_L} chose from it: judges of this kind like long answers, and those of models like themselves.'
+    if c.method == 'evol_instruct': return f'It repeats the habits of {M_L}, which wrote and answered it, and of {source}.'
+    return f'It repeats the habits of {M_g} and of the seeds' + ('; the principles are the words of a model, too.' if c.method == 'psi' else '.')
 
 # %% ../nbs/14_datacard.ipynb #118bb2ae
 def _audited(run:Run, hide:set[str]|None, knowledge:str) -> str:
@@ -285,9 +339,9 @@ def _limits(run:Run, told:Told, benchmarks:str) -> str:
         found = '\n\n' + check_data(run.instances, benchmarks)._repr_markdown_()
     return f'''## Limits
 
-- A small model wrote it: expect wrong answers, tasks without a point, and answers to other tasks. psi knows of nobody who has read it.
+- {_writer(run)} wrote it: expect wrong answers, tasks without a point, and answers to other tasks. psi knows of nobody who has read it.
 - Nothing was done against false, biased or offensive content, nor against names and addresses that the model made up or remembered.
-- It repeats the habits of {as_text(_bare(run.config.M_g.model))} and of the seeds; the principles are the words of a model, too.
+- {_habits(run)}
 - {"Compared with benchmarks: the table below." if benchmarks else "It was not compared with any benchmark, so it may hold some of their questions."}{found}'''
 
 # %% ../nbs/14_datacard.ipynb #b8e8777b
@@ -302,7 +356,7 @@ def _repeat(run:Run) -> str:
     toml, withheld = to_toml(public_config(run.config)), '' if public_config(run.config) == run.config else ' What tells of private things, or of one machine alone, was blanked: where it says ADDRESS or PRIVATE, put your own.'
     return f'''## To repeat it
 
-Save the settings as `psi.toml`, put the seeds beside it, and `psi run psi.toml`. {same}{withheld}
+Save the settings as `psi.toml`, put {"the seeds" if _seeded(run) else "the source"} beside it, and `psi run psi.toml`. {same}{withheld}
 
 <details><summary>The settings</summary>
 
@@ -312,13 +366,20 @@ Save the settings as `psi.toml`, put the seeds beside it, and `psi run psi.toml`
 
 ''' + ('Versions: ' + ', '.join(f'{as_text(k)} {as_text(str(v))}' for k, v in versions.items()) + '.' if versions else 'Versions: not known, the manifest of the run is not in this folder.')
 
-_PRIVATE = '''> **Made with private knowledge.** The small model was shown pieces of a private text while it wrote. The text itself is not part of this dataset, but what it says may be: whoever publishes this should be allowed to publish that.
+_PRIVATE = '''> **Made with private knowledge.** A model was shown pieces of a private text while it wrote. The text itself is not part of this dataset, but what it says may be: whoever publishes this should be allowed to publish that.
 
 '''
 
 def _data_sum(run:Run) -> str:
     "What the card is about, as 16 digits"
     return sha256(b'\0'.join((run.folder/f).read_bytes() if (run.folder/f).exists() else b'' for f in ('instances.jsonl', 'principles.jsonl', 'psi.toml'))).hexdigest()[:16]
+
+# %% ../nbs/14_datacard.ipynb #dabb60f7
+def _by(run:Run) -> str:
+    "Where the instances come from, in half a sentence"
+    c, M_g, M_L = run.config, *(as_text(_bare(m.model)) for m in (run.config.M_g, run.config.M_L))
+    return dict(imported=_of_source(run), alpagasus=f'chosen by {M_L} as AlpaGasus does, from {_of_source(run)}', alpaca=f"written by {M_g} by Alpaca's method",
+                evol_instruct=f'written by the large model {M_L} by Evol-Instruct, from {_of_source(run)}').get(c.method, f'written by the small model {M_g}')
 
 # %% ../nbs/14_datacard.ipynb #43cf859f
 def dataset_card(
@@ -330,8 +391,8 @@ def dataset_card(
     "README.md of a run's dataset"
     if not run.instances: raise DataError(f'{run.folder}: has no instances yet, so there is nothing to describe; go on with the run first')
     c, hide = run.config, _secrets(run, knowledge)
-    intro = f'{len(run.instances):,} instance{"s"*(len(run.instances) != 1)} for instruction tuning, written by the small model {as_text(_bare(c.M_g.model))}' + (f' under {len(run.principles)} principle{"s"*(len(run.principles) != 1)}' if run.principles else '') + '.'
-    parts = [f'# {as_text(_one_line(told.title or c.name))}', _PRIVATE.strip()*bool(c.knowledge.source), intro, _made(run), _models(run), _terms_of_use(run, told), _principles(run, hide), _example(run, hide), _counts(run), _cost(run), _audited(run, hide, knowledge), _limits(run, told, benchmarks), _repeat(run)]
+    intro = f'{len(run.instances):,} instance{"s"*(len(run.instances) != 1)} for instruction tuning, {_by(run)}' + (f' under {len(run.principles)} principle{"s"*(len(run.principles) != 1)}' if run.principles else '') + '.'
+    parts = [f'# {as_text(_one_line(told.title or c.name))}', _PRIVATE.strip()*run.private, intro, _made(run), _models(run), _terms_of_use(run, told), _principles(run, hide), _example(run, hide), _counts(run), _cost(run), _audited(run, hide, knowledge), _limits(run, told, benchmarks), _repeat(run)]
     body = '\n\n'.join(filter(None, parts)) + '\n'
     head = _header(run, told)
     return f'{head}\n<!-- Written by psi card. data {_data_sum(run)}, card {_sum(head, body)}. -->\n\n{body}'

@@ -31,7 +31,7 @@ def check(
     knowledge:str='', # where that is now; the default is where the run had it
 ):
     "`PsiError` where the dataset may not go"
-    f, private = run.folder, bool(run.config.knowledge.source)
+    f, private = run.folder, run.private
     if not run.instances: raise DataError(f'{f}: has no instances yet; go on with the run first')
     if not (f/'README.md').is_file(): raise DataError(f'{f/"README.md"}: is not there; write it: psi card {f}')
     if not card_is_current(run): raise DataError(f'{f/"README.md"}: is not a card of these data as they are now; write it again: psi card {f}')

@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from fastcore.basics import patch
 from .audit import Audit
-from .charts import COLOURS, SHAPES, View, duration, esc, ledger_view, lengths_view, map_view, principles_view, table, verbs_view, visible, waterfall_view
+from .charts import COLOURS, SHAPES, WROTE, View, duration, esc, ledger_view, lengths_view, map_view, principles_view, table, verbs_view, visible, waterfall_view
 from .cluster import Clustering
 from .config import to_toml
 from .core import ConfigError, Dropped, Instance, PsiError, write_text
@@ -21,6 +21,7 @@ from .datacard import public_config
 from .diversity import DiversityFilter
 from .folder import Run
 from .ledger import Ledger
+from .setup import METHODS, learns, models_of
 
 # %% ../nbs/14_report.ipynb #79119073
 class Report:
@@ -43,7 +44,11 @@ class Report:
     @cached_property
     def audit(self) -> Audit|str: return self._try(self.run.audit)
     @cached_property
-    def given(self) -> str: return '' if (p := self.run.config.generate.principles) == 'learn' else p
+    def baseline(self) -> str: return '' if (m := self.run.config.method) == 'psi' else METHODS[m]   # a method without principles
+    @cached_property
+    def learnt(self) -> bool: return learns(self.run.config)
+    @cached_property
+    def given(self) -> str: return '' if self.learnt or self.baseline else self.run.config.generate.principles
     @cached_property
     def _fit(self) -> tuple[Clustering|None, str]: return _fitting(self.run)
     @property
@@ -51,7 +56,7 @@ class Report:
     @property
     def unfit(self) -> str: return self._fit[1]
     @cached_property
-    def knowledge(self) -> bool: return bool(self.run.config.knowledge.source or any(o.knowledge for x in (*self.run.initial, *self.run.instances) if (o := x.origin)))
+    def knowledge(self) -> bool: return self.run.private
     @cached_property
     def private(self) -> bool: return self.knowledge or bool(self.run.config.boundary.terms or self.run.config.boundary.patterns)
 
@@ -65,17 +70,31 @@ def _fitting(run:Run) -> tuple[Clustering|None, str]:
 
 
 
+# %% ../nbs/14_report.ipynb #dce595b0
+@patch
+def ablated(self:Report) -> list[str]: # sentences, plain text; none for the whole method
+    "The parts of the method that this run did without"
+    c, found = self.run.config, []
+    if not self.learnt: return found
+    if c.reflect.data == 'seeds': found.append('The large model reflected on the seeds, so nothing was expanded (reflect.data = "seeds").')
+    if not c.reflect.sample: found.append('The large model was asked once, with as many instances as fit one request (reflect.sample = false).')
+    if c.generate.principles == 'low': found.append('The low-level principles were used as they are, so there are no clusters and no map (generate.principles = "low").')
+    return found
+
 # %% ../nbs/14_report.ipynb #5d0167b2
 @patch
 def missing(self:Report) -> list[str]: # sentences, plain text
     "What the folder does not hold"
     r, out = self.run, []
     if self.given: out.append(f'The principles were given ({self.given}), so nothing was expanded, reflected on or clustered.')
-    stages = [] if self.given else [('initial.jsonl', 'The first expansion is not done.'), ('principles_low.jsonl', 'There are no low-level principles yet.'), ('clusters.json', 'There are no clusters yet.'), ('principles.jsonl', 'There are no high-level principles yet.')]
+    out += self.ablated()
+    files = dict(expand=('initial.jsonl', 'The first expansion is not done.'), reflect=('principles_low.jsonl', 'There are no low-level principles yet.'), cluster=('clusters.json', 'There are no clusters yet.'), summarize=('principles.jsonl', 'There are no high-level principles yet.'))
+    start = [('source.jsonl', 'The source is not there yet.')] if self.baseline and len(r.stages) > 1 else []
+    stages = start + [files[s] for s in r.stages if s in files]
     for file, said in (*stages, ('instances.jsonl', 'The data is not made yet; psi run goes on where this run stopped.')):
         if not self.has(file): out.append(said if file != 'initial.jsonl' or not self.has('principles_low.jsonl') else 'The initial instances are not in this folder (initial.jsonl).')
     if self.unfit: out.append(self.unfit)
-    if not self.has('seeds.jsonl'): out.append('The seeds are not in this folder (seeds.jsonl), so records lead back only to their ids.')
+    if not self.has('seeds.jsonl') and {'expand', 'generate'} & set(r.stages): out.append('The seeds are not in this folder (seeds.jsonl), so records lead back only to their ids.')
     if not self.has('dropped.jsonl') and (r.initial or r.instances): out.append('What was dropped is not in this folder (dropped.jsonl), so it is not known how many candidates there were.')
     if not self.has('journal.sqlite'): out.append('There is no journal in this folder (journal.sqlite), so what the run took and what left for the large model is not known.')
     return out
@@ -87,15 +106,17 @@ def _said(text:str) -> View: return View(f'<p class="muted">{esc(text)}</p>', te
 def waterfalls(self:Report) -> list[View]:
     "What became of the candidates, of both stages of the small model"
     if not self.has('dropped.jsonl'): return [_said('It is not known what was dropped, so there is no waterfall.')]
-    found = [(s, self.run.waterfall(s)) for s in ('expand', 'generate')]
-    named = dict(expand='Expand, from the seeds to the initial instances', generate='Generate, from the principles to the data')
-    return [waterfall_view(counts, named[s]) for s, counts in found if counts['candidates']] or [_said('There are no candidates yet.')]
+    to = 'the data' if self.run.stages[-1] == 'generate' else 'the source'
+    named = dict(expand='Expand, from the seeds to the initial instances', generate=f'Generate, from the {"seeds" if self.baseline else "principles"} to {to}', source='Source, what was taken of data that were there',
+                 rate='Rate, from the source to the best of it', evolve='Evolve, from the source to the data')
+    found = [(s, self.run.waterfall(s)) for s in self.run.stages if s in named]
+    return [waterfall_view(counts, named[s], WROTE.get(s, 'tasks that the model wrote')) for s, counts in found if counts['candidates']] or [_said('There are no candidates yet.')]
 
 @patch
 def views(self:Report) -> dict[str, View]:
     "All pictures and tables but the waterfalls, by name"
     r, book, out = self.run, self.ledger, {}
-    out['map'] = map_view(self.clusters) if self.clusters else _said(self.unfit or ('There is no map: the principles were given.' if self.given else 'There is no map yet: the low-level principles are not clustered.'))
+    out['map'] = map_view(self.clusters) if self.clusters else _said(self.unfit or ('There is no map: the principles were given.' if self.given else 'There is no map: the low-level principles were used as they are.' if 'cluster' not in r.stages else 'There is no map yet: the low-level principles are not clustered.'))
     out['principles'] = principles_view(r.principles, self.clusters, bool(self.given)) if r.principles else _said('There are no high-level principles.')
     out['lengths'] = lengths_view(r.instances) if r.instances else _said('There are no instances yet.')
     out['verbs'] = verbs_view(r.instances) if r.instances else _said('')
@@ -144,7 +165,7 @@ class _Pack:
     "Columns of all records"
     def __init__(self, run:Run, cut:int, cut_dropped:int, most_dropped:int):
         self.cut, self.requests, self.req = cut, [], {}
-        groups = dict(seed=run.seeds, initial=run.initial, low=run.low, high=run.principles, instance=run.instances)
+        groups = dict(seed=run.seeds, initial=run.initial or run.source, low=run.low, high=run.principles, instance=run.instances)
         self.at = [0, *accumulate(len(g) for g in groups.values())]
         self.first = dict(zip(groups, self.at))
         self.known = {k: {x.id: self.first[k] + i for i, x in reversed(list(enumerate(g)))} for k, g in groups.items()}
@@ -212,7 +233,7 @@ def to_dict(self:_Pack, run:Run, c:Clustering|None) -> dict:
     pieces = dict.fromkeys(k for r in self.requests for k in r[3])
     clusters = None if c is None else [[[i, round(float(c.memberships[i, j]), 4)] for i in c.members(j)] for j in range(len(c))]
     return dict(self.cols, at=self.at, requests=self.requests, reasons=[visible(r) for r in self.reasons], reason=self.reason, detail=self.detail, nearest=self.nearest,
-        clusters=clusters, places={k: visible(v) for k, v in run.places(pieces).items() if v} if pieces else {}, shapes=SHAPES, colours=COLOURS)
+        clusters=clusters, places={k: visible(v) for k, v in run.places(pieces).items() if v} if pieces else {}, shapes=SHAPES, colours=COLOURS, source=bool(run.source))
 
 # %% ../nbs/14_report.ipynb #8c9d6b7e
 _LEVELS = (10**9, 10**9, 10**9), (10**9, 400, 10**9), (10**9, 160, 10**9), (10**9, 160, 1000), (2000, 160, 1000), (800, 160, 500), (300, 100, 200), (150, 80, 100)
@@ -237,8 +258,14 @@ def packed(self:Report,
 def _flow(self:Report) -> str:
     "Counts, in the order of the stages"
     r = self.run
+    if self.baseline or self.ablated(): return self._chain([(n, k + 's'*(n != 1)) for k, n in r.counts().items()])
     steps = [(len(r.seeds) if self.has('seeds.jsonl') else '?', 'seeds'), *([] if self.given else [(len(r.initial) if self.has('initial.jsonl') else '?', 'initial instances'), (len(r.low), 'low-level principles'), (len(self.clusters) if self.clusters else '?' if self.unfit else 0, 'clusters')]),
              (len(r.principles), 'high-level principles' + ' (given)'*bool(self.given)), (len(r.instances), 'instances')]
+    return self._chain(steps)
+
+@patch
+def _chain(self:Report, steps:Sequence[tuple]) -> str:
+    "Numbers and what they count, with arrows"
     items = ''.join(f'<li{" class=last" if i == len(steps) - 1 else ""}><b>{n if isinstance(n, str) else f"{n:,}"}</b><span>{name}</span></li>' for i, (n, name) in enumerate(steps))
     return f'<ol class="flow" aria-label="From the seeds to the data">{items}</ol>'
 
@@ -248,8 +275,9 @@ def _tiles(self:Report) -> str:
     c, book, (sign, said) = self.run.config, self.ledger, self.verdict()
     per = book.per() if isinstance(book, Ledger) else None
     took = [f'{per["tokens"].text()} tokens', f'{per["kg"].text(".3g")} kgCO2e'] if per else ['?', '?']
-    tiles = {'Accepted': f'{len(self.run.instances):,} of {c.generate.n:,} wanted', 'For 1,000 accepted instances': took[0], 'Emitted for 1,000 accepted': took[1],
-        'Time, all stages of the data': duration(sum(e.seconds for e in book.data.entries)) if isinstance(book, Ledger) else '?', 'Large model': c.M_L.model if not self.given else 'none was asked', 'Small model': c.M_g.model,
+    asked, method = models_of(c), {'Method': self.baseline} if self.baseline else {}
+    tiles = method | {'Accepted': f'{len(self.run.instances):,} of {c.generate.n:,} wanted', 'For 1,000 accepted instances': took[0], 'Emitted for 1,000 accepted': took[1],
+        'Time, all stages of the data': duration(sum(e.seconds for e in book.data.entries)) if isinstance(book, Ledger) else '?', 'Large model': c.M_L.model if 'M_L' in asked else 'none was asked', 'Small model': c.M_g.model if 'M_g' in asked else 'none was asked',
         'Private knowledge': 'was used' if self.knowledge else 'none, but words that may not leave' if self.private else 'none', 'Audit': f'{sign} {said}'}
     return '<dl class="tiles">' + ''.join(f'<div><dt>{k}</dt><dd><bdi>{esc(v)}</bdi></dd></div>' for k, v in tiles.items()) + '</dl>'
 
@@ -264,19 +292,25 @@ def _config(self:Report) -> str:
     blanked = '' if shown == c else ' Here they are without what tells of private things, or of one machine alone: addresses, keys, headers, paths, prices, private words and patterns. The folder of the run has them whole.'
     return f'<p>The settings of this run; <code>psi run</code> with them, the same seeds and the same versions asks the same requests.{blanked}</p><details><summary>psi.toml</summary><pre tabindex="0" aria-label="psi.toml">{esc(to_toml(shown))}</pre></details><p class="muted">Versions: {esc(versions or "not recorded")}.</p>'
 
+# %% ../nbs/14_report.ipynb #f152464d
+_CANDIDATES = {'source': 'These data were there before; each instance of the source is a candidate.', 'rate': 'The large model scored each instance of the source; each is a candidate.', 'evolve': 'The large model rewrote tasks, round after round; each attempt is a candidate.'}
+_LOW = 'The large model read small subsets of the instances and wrote what it would do better: the low-level principles. The small model followed them as they are.'
+
 # %% ../nbs/14_report.ipynb #d157f787
 @patch
 def _prose(self:Report, cut:str) -> dict[str, str]:
     "Paragraphs of the page, by place"
-    r, learnt = self.run, not self.given
+    r, learnt, seeded = self.run, self.learnt, {'expand', 'generate'} & set(self.run.stages)
     note = f' <span class="note" style="display:inline-block">{esc(cut)}</span>' if cut else ''
     shown = len(r.principles) > 1 and all(set(p.id for p in r.principles) <= set(x.origin.parents) for x in r.instances if x.origin)
-    before = 'a seed or an instance' if self.has('seeds.jsonl') else 'among the instances, since the seeds are not in this folder'
+    before = 'a seed or an instance' if self.has('seeds.jsonl') else 'among the instances' + ', since the seeds are not in this folder'*bool(seeded)
     score = f'The score of an instance is its similarity to the nearest instruction before it, {before}: ROUGE-L, where 0% shares no words in order and 100% is the same. It is exact above {_least(r):.0%}.'
+    shows = 'the principles and seeds in its prompt, and what stands' if not self.baseline else 'what its prompt showed, and what stands'
     return dict(
-        principles_intro='The large model read small subsets of the initial instances and wrote what it would do better: the low-level principles. Those that say the same were brought together in soft clusters, and each cluster became one high-level principle, which the small model then followed.' if learnt else 'The principles of this run were given to it.',
+        waterfall_intro=_CANDIDATES.get(r.stages[-1], 'The small model writes lists of tasks; each task in them is a candidate.'),
+        principles_intro=_LOW if learnt and r.config.generate.principles == 'low' else 'The large model read small subsets of the initial instances and wrote what it would do better: the low-level principles. Those that say the same were brought together in soft clusters, and each cluster became one high-level principle, which the small model then followed.' if learnt else 'The principles of this run were given to it.',
         map_hint='Each sign is a low-level principle; what is near in meaning is near on the map. Its number and shape say which cluster it belongs to most; a dashed ring means that it belongs to several. Hover over one, or reach the map with Tab and move with the arrow keys. Choose a cluster below the map to see what its principle was made from.' if self.clusters else 'Choose a principle to see what came of it.',
-        data_intro=f'Open an instance for its sources: the request, the principles and seeds in its prompt, and what stands behind those. {score}' + (' Every request shows all high-level principles, so a filter by one of them finds every instance; a filter by a seed, from its record, finds those whose request showed it.' if shown and r.instances else '') + note if r.instances else 'There is no data yet.',
+        data_intro=f'Open an instance for its sources: the request, {shows} behind those. {score}' + (' Every request shows all high-level principles, so a filter by one of them finds every instance; a filter by a seed, from its record, finds those whose request showed it.' if shown and r.instances else '') + note if r.instances else 'There is no data yet.',
         dropped_intro='Each with its reason and, where it was too similar to something, that beside it.' if r.dropped else 'Nothing was dropped.' if self.has('dropped.jsonl') else 'What was dropped is not in this folder.',
         noscript_data=f'{len(r.instances):,} instances; they are in instances.jsonl.')
 
@@ -296,7 +330,7 @@ def html(self:Report) -> str:
     join = lambda vs: '\n'.join(v.body for v in vs)
     parts = dict(name=esc(self.name), css=css, js=js, hash='sha256-' + base64.b64encode(hashlib.sha256(js.encode()).digest()).decode(), version=esc(psi.__version__), data=data,
         private=f'<p class="private" role="note">⚠ {"Made with private knowledge" if self.knowledge else "This run has words or patterns that may not leave"}: keep this page as private as the run.</p>' if self.private else '',
-        flow=self._flow(), tiles=self._tiles(), missing=self._note(), waterfalls=join(self.waterfalls()), map=views['map'].body if self.clusters else '', map_static=views['map'].body, principles=views['principles'].body,
+        flow=self._flow(), tiles=self._tiles(), missing=self._note(), no_principles=' hidden'*bool(self.baseline), waterfalls=join(self.waterfalls()), map=views['map'].body if self.clusters else '', map_static=views['map'].body, principles=views['principles'].body,
         shape=join((views['lengths'], views['verbs'])), cost=views['cost'].body, audit=views['audit'].body, config=self._config(), **self._prose(cut))
     return re.sub(r'\{\{(\w+)\}\}', lambda m: parts[m[1]], page)   # once over: what was put in is not looked at again
 

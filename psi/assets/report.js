@@ -37,6 +37,7 @@ function report(D) {
   const N = D.a.length, KINDS = ['seed', 'initial', 'low', 'high', 'instance', 'dropped']
   const NAMES = { seed: 'Seed', initial: 'Initial instance', low: 'Low-level principle', high: 'High-level principle', instance: 'Instance', dropped: 'Dropped candidate' }
   const MANY = { seed: 'seeds', initial: 'initial instances', low: 'low-level principles', high: 'high-level principles', instance: 'instances' }
+  if (D.source) { NAMES.initial = 'Source instance'; MANY.initial = 'source instances' }
   const first = Object.fromEntries(KINDS.map((k, i) => [k, D.at[i]])), size = k => D.at[KINDS.indexOf(k) + 1] - first[k]
   const range = k => Array.from({ length: size(k) }, (_, i) => first[k] + i)
   const kind = n => KINDS[D.at.findLastIndex((x, i) => i < 6 && x <= n && D.at[i + 1] > n)]
@@ -95,8 +96,8 @@ function report(D) {
     const k = kind(n), r = request(n), title = $('#record-title')
     title.textContent = `${NAMES[k]} ${D.id[n] || ''}`
     $('#back').disabled = trail.length < 2
-    const isTask = !['low', 'high'].includes(k), body = $('#record-body')
-    const parts = isTask ? [block('Instruction', D.a[n]), block('Input', D.b[n]), block(k === 'dropped' && !D.a[n] ? 'Piece of the reply' : 'Output', D.c[n])] : [block('Principle', D.a[n])]
+    const body = $('#record-body')
+    const parts = isTask(k) ? [block('Instruction', D.a[n]), block('Input', D.b[n]), block(k === 'dropped' && !D.a[n] ? 'Piece of the reply' : 'Output', D.c[n])] : [block('Principle', D.a[n])]
     if (k === 'dropped') parts.unshift(el('p', {}, el('span', { class: 'tag' }, D.reasons[D.reason[n - first.dropped]]), el('bdi', {}, D.detail[n - first.dropped] || '')))
     if (k === 'dropped' && nearText(n)) parts.push(block(`Nearest that was kept before, ROUGE-L ${similar(n)}`, nearText(n)), D.near[n] >= 0 ? el('ul', { class: 'links' }, link(D.near[n])) : null)
     if (k === 'instance' && D.sim[n] >= 0) parts.push(el('p', { class: 'muted' }, `Nearest instruction that was there before: ROUGE-L ${similar(n)}`), D.near[n] >= 0 ? el('ul', { class: 'links' }, link(D.near[n])) : null)
@@ -108,9 +109,10 @@ function report(D) {
   dialog.addEventListener('close', () => { trail.length = 0 })
   $('#close').addEventListener('click', close)
   $('#back').addEventListener('click', () => { trail.pop(); const n = trail.pop(); if (n !== undefined) open(n) })
+  const isTask = k => !['low', 'high'].includes(k)
   function sources(n, k, r) {
     const out = [el('h3', {}, 'What it was made from')]
-    if (!r) return [...out, el('p', {}, k === 'seed' ? 'Nothing: it is a seed.' : 'It was given, not learnt; there is nothing behind it.')]
+    if (!r) return [...out, el('p', {}, k === 'seed' ? 'Nothing: it is a seed.' : isTask(k) ? 'It was there before this run; what is behind it is not in this folder.' : 'It was given, not learnt; there is nothing behind it.')]
     out.push(el('p', {}, `${where(r)}${D.k[n] >= 0 ? `, item ${D.k[n]} of the reply` : ''}. The request showed the model:`))
     const j = k === 'high' ? clusterOf(n) : null
     if (k === 'low' && D.clusters) out.push(el('div', { class: 'label' }, 'It belongs to'), ...shares(n - first.low))
