@@ -58,7 +58,7 @@ class Plan:
     @property
     def evaluations(self) -> int: return self.trainings + any(r.config is None for r in self.rows)*len(self.scale.models)
 
-# %% ../../nbs/experiments/19_plan.ipynb #7b8a0250
+# %% ../../nbs/experiments/19_plan.ipynb #f20caf4d
 def plan(
     scale:Scale,
     data:str|os.PathLike|None=None, # as for `table1`
@@ -70,6 +70,7 @@ def plan(
     rows, outlooks = rows_of(scale, runs, data), {}
     for r in rows:
         if r.config is None: continue
+        if r.twin: outlooks[r.name] = f'about what {r.twin} takes' + f', and shares its {" and ".join(r.shares)}'*bool(r.shares); continue
         if r.kind not in ('pool', 'alpaca', 'psi'): outlooks[r.name] = _least(r, scale); continue
         if not requests: outlooks[r.name] = 'nobody was asked'; continue
         try: outlooks[r.name] = estimate(_soon(r.config), requests, Path(runs)/f'table1-{scale.name}', lambda line: said(f'{r.name}: {line}'))
