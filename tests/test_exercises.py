@@ -15,7 +15,7 @@ def exercises(path:Path) -> str:
     at = next((i for i, c in enumerate(parts) if is_exercises(*c)), len(parts))
     return '\n\n'.join(text for kind, text in parts[at:] if kind == 'markdown')
 
-WITH = [p for p in sorted(NBS.glob('[0-9]*.ipynb')) if exercises(p)]
+WITH = [p for folder in ('.', 'baselines', 'experiments') for p in sorted((NBS/folder).glob('*[0-9]*_*.ipynb')) if exercises(p)]
 TAUGHT = [p for p in WITH if BLOCK.search(exercises(p))]
 def by_name(paths): return [pytest.param(p, id=p.stem) for p in paths]
 
@@ -49,7 +49,7 @@ def run(code:str, names:dict, where:str) -> str:
 @pytest.mark.parametrize('path', by_name(TAUGHT))
 def test_answers_are_right(path, monkeypatch):
     "The blocks of a notebook, in their order, in one namespace: `# slow` ones are left out"
-    monkeypatch.chdir(NBS)   # where a notebook runs
+    monkeypatch.chdir(path.parent)   # where a notebook runs
     text, names = exercises(path), {'__name__': 'exercise'}
     if 'run_code(' in text:
         from psi.sandbox import sandbox_kind

@@ -154,10 +154,10 @@ def _turn(model:str, **kw) -> dict: return dict(model=model, sampling=dict(tempe
 
 def _served(model:str, port:int) -> dict: return dict(model=model, base_url=f'http://localhost:{port}/v1', concurrency=64, sampling=dict(temperature=.8, top_p=.95, max_tokens=2500))
 
-# %% ../../nbs/experiments/18_scale.ipynb #f67a1cb0
+# %% ../../nbs/experiments/18_scale.ipynb #8c9a45c4
 SCALES = { # what differs from the defaults of `Scale`
-'smoke': dict(n=12, pool=18, train_seeds=[0, 1], models=['smollm2-135m-instruct'], M_L=_turn('qwen2.5-coder-0.5b-instruct'), writer=_list('qwen2.5-coder-0.5b-instruct'), M_g=dict(small=_list('smollm2-135m-instruct')),
-              run=dict(expand=dict(n=20), reflect=dict(T=3, size=5)), recipe=dict(epochs=1, max_length=256), measure=dict(benchmarks=['winogrande', 'truthfulqa'], limit=8)),
+'smoke': dict(n=8, pool=12, train_seeds=[0, 1], models=['smollm2-135m-instruct'], M_L=_turn('qwen2.5-coder-1.5b-instruct'), writer=_list('qwen2.5-coder-1.5b-instruct'), M_g=dict(small=_list('qwen2.5-coder-0.5b-instruct')),
+              run=dict(expand=dict(n=15), reflect=dict(T=3, size=5)), recipe=dict(epochs=1, max_length=256), measure=dict(benchmarks=['winogrande', 'truthfulqa'], limit=4)),
 'laptop': dict(M_L=_turn('qwen2.5-coder-1.5b-instruct'), writer=_list('qwen2.5-coder-1.5b-instruct'), M_g=dict(small=_list('qwen2.5-coder-0.5b-instruct')), recipe=dict(epochs=1),
                measure=dict(benchmarks=['mmlu', 'truthfulqa', 'winogrande', 'gsm8k'], limit=200)),
 'paper': dict(n=20_000, pool=52_000, rows=['base', 'imported', 'alpaca', 'psi'], models=['google/gemma-2b', 'Qwen/Qwen1.5-1.8B'],

@@ -131,7 +131,7 @@ def make_data(self:_Work, row:Row):
     try: self.make(row.config, runs=self.home, said=lambda line: self.said(f'{row.name}: {line}'))
     except (PsiError, OSError) as e: self.failed((row.name,), e)
 
-# %% ../../nbs/experiments/20_table1.ipynb #13035740
+# %% ../../nbs/experiments/20_table1.ipynb #647ec1b2
 _STAYS = {'train.json', 'log.jsonl', 'README.md', 'loss.png', 'journal.sqlite', 'dropped.jsonl'}
 
 def _sweep(model:Path):
@@ -144,7 +144,9 @@ def measure(self:_Work, row:Row, model:str, seed:int|None):
     "Train on a row's data, measure, and note that it is done"
     at, s, say = self.place(row, model, seed), self.scale, lambda line: self.said(f'{row.name}, {Path(model).name}' + (f', seed {seed}: ' if seed is not None else ': ') + line)
     if (row.name,) in self.why or row.config and not (self.home/row.name/'instances.jsonl').exists(): return
-    if not (at/'done.json').exists():
+    done = json.loads((at/'done.json').read_text())['measured'] if (at/'done.json').exists() else None
+    there = seed is None or (at/'model'/'config.json').exists()   # what was kept can be asked for more
+    if done is None or there and set(self.can) - set(done):
         try: e = self.trained_and_measured(row, model, seed, at, say)
         except (PsiError, OSError) as x: self.failed((row.name, model, seed), x); return
         finally: gc.collect()   # two models do not fit everywhere
