@@ -378,7 +378,7 @@ def _data_sum(run:Run) -> str:
 def _by(run:Run) -> str:
     "Where the instances come from, in half a sentence"
     c, M_g, M_L = run.config, *(as_text(_bare(m.model)) for m in (run.config.M_g, run.config.M_L))
-    return dict(imported=_of_source(run), alpagasus=f'chosen by {M_L} as AlpaGasus does, from {_of_source(run)}', alpaca=f"written by {M_g} by Alpaca's method",
+    return dict(imported=f'taken from data that were there: {_of_source(run)}', alpagasus=f'chosen by {M_L} as AlpaGasus does, from {_of_source(run)}', alpaca=f"written by {M_g} by Alpaca's method",
                 evol_instruct=f'written by the large model {M_L} by Evol-Instruct, from {_of_source(run)}').get(c.method, f'written by the small model {M_g}')
 
 # %% ../nbs/14_datacard.ipynb #43cf859f

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from fastcore.basics import patch
+from .baselines.alpagasus import rate_prompt
+from .baselines.evol_instruct import OPERATIONS, answer_prompt, compare_prompt, eliminated, evolve_prompt, parse_gain, parse_task
 from .carbon import elsewhere
 from .cluster import cluster
 from .config import BudgetConfig, Config
@@ -23,10 +25,10 @@ from .ledger import cost
 from .lm import LM
 from .meter import measured
 from .pipeline import feasible
-from .work import _Work, _held, _settings
-from .setup import digest, given_principles, make_guard, make_knowledge, make_prices, make_seeds, private_inputs, seeds_digest
+from .work import _Work, _held, _settings, _taken
+from .setup import digest, given_principles, learns, models_of, make_guard, make_knowledge, make_prices, make_seeds, private_inputs, seeds_digest
 from .prompts import parse_principle, reflect_prompt, summarize_prompt
-from .reflect import _principles
+from .reflect import _principles, fitting
 from .summarize import cluster_members
 
 # %% ../nbs/14_estimate.ipynb #981608be
@@ -201,11 +203,12 @@ def _reflect(work:_Work, initial:list[Instance], k:int) -> tuple[Part, list[Prin
     work.guard.protect(x.input for x in initial)
     pool = work.guard.clear(initial).instances
     if not pool: raise ConfigError('boundary: nothing of what was made may be seen by M_L; set boundary.policy to "redact", or look at its rules')
-    parts = [[pool[(i*s.size + j) % len(pool)] for j in range(s.size)] for i in range(min(k, s.T))]
+    if s.sample: T, parts = s.T, [[pool[(i*s.size + j) % len(pool)] for j in range(s.size)] for i in range(min(k, s.T))]
+    else: T, parts = 1, [fitting(work.M_L, [pool[j % len(pool)] for j in range(max(len(pool), work.config.expand.n))], work.config.M_L.context)]
     asks = [Request(reflect_prompt(d, work.M_L.mode), 'reflect', i, i) for i, d in enumerate(parts)]
     p = _probe(work, work.M_L, asks, 'reflect', work.config.M_L.concurrency)
     found = [x for r, reply, d in zip(asks, p.replies, parts) for x in _principles(r, reply, d) if isinstance(x, Principle)]
-    return _part(work, work.M_L, p, sure(s.T)), found
+    return _part(work, work.M_L, p, sure(T)), found
 
 def _cluster(work:_Work, low:list[Principle]) -> tuple[Part, object]:
     "Section 4.1"
@@ -217,7 +220,7 @@ def _cluster(work:_Work, low:list[Principle]) -> tuple[Part, object]:
 
 def _summarize(work:_Work, low:list[Principle], clusters, k:int, asked:int) -> tuple[Part, list[Principle]]:
     "Eq. 3"
-    groups, more = [cluster_members(low, clusters, j) for j in range(len(clusters))], work.config.reflect.T/asked
+    groups, more = [cluster_members(low, clusters, j) for j in range(len(clusters))], (work.config.reflect.T if work.config.reflect.sample else 1)/asked
     p = _probe(work, work.M_L, [Request(summarize_prompt(g), 'summarize', j, j) for j, g in enumerate(groups[:k])], 'summarize', work.config.M_L.concurrency)
     found = [Principle(t) for reply in p.replies if (t := parse_principle(reply.text, reply.finished))]
     n = Guess(len(groups), round(len(groups)*math.sqrt(more)), math.ceil(len(groups)*more))
@@ -242,13 +245,13 @@ def _pairs(lists:Sequence[Sequence[Instance]], threshold:float) -> tuple[int, in
         before += [x.instruction for x in c]
     return hits, pairs
 
-def _generate(work:_Work, high:list[Principle], k:int) -> Part:
+def _generate(work:_Work, high:list[Principle], k:int, n:int=0) -> tuple[Part, list[Instance]]:
     "Eq. 4"
     p, lists = _lists(work, 'generate', high, k)
     alone = _alone(lists, work)
-    a, q, each, n = share(sum(map(len, alone)), sum(map(len, lists))), rare(*_pairs(alone, work.config.generate.threshold)), _per_list(lists), work.config.generate.n
+    a, q, each, n = share(sum(map(len, alone)), sum(map(len, lists))), rare(*_pairs(alone, work.config.generate.threshold)), _per_list(lists), n or work.config.generate.n
     need = Guess(*(candidates_needed(n, s, r)/max(e, 1e-9) for s, r, e in ((a.high, q.low, each.high), (a.mid, q.mid, each.mid), (a.low, q.high, each.low))))
-    return _part(work, work.M_g, p, _whole(need))
+    return _part(work, work.M_g, p, _whole(need)), [x for xs in alone for x in xs]
 
 # %% ../nbs/14_estimate.ipynb #0b1ea049
 class Outlook:
@@ -310,20 +313,67 @@ def _repr_markdown_(self:Outlook) -> str:
     return head + '\n'.join(rows) + '\n\n' + '\n\n'.join(notes + _limits(self) + [self.spent]*bool(self.spent))
 
 # %% ../nbs/14_estimate.ipynb #142713c4
+def _of_psi(work:_Work, k:int) -> list[Part]:
+    "All stages of PSI, or those that an ablation leaves"
+    c, parts = work.config, []
+    if not learns(c): return [_generate(work, given_principles(c.generate.principles), k)[0]]
+    if c.reflect.data == 'seeds': initial = work.seeds
+    else: part, initial = _expand(work, k); parts.append(part)
+    work.M_g.close()
+    part, low = _reflect(work, initial, k); parts.append(part)
+    asked = min(k, c.reflect.T) if c.reflect.sample else 1
+    if not low: raise DataError(f'reflect: {work.M_L.model} gave no principle in {asked} replies; use a larger model as M_L')
+    if c.generate.principles == 'low': high = [low[j % len(low)] for j in range(round(len(low)*(c.reflect.T if c.reflect.sample else 1)/asked))]
+    else:
+        part, clusters = _cluster(work, low); parts.append(part)
+        part, high = _summarize(work, low, clusters, k, asked); parts.append(part)
+    work.M_L.close()
+    return [*parts, _generate(work, high, k)[0]]
+
+# %% ../nbs/14_estimate.ipynb #50157ddd
+def _start(work:_Work, k:int) -> tuple[list[Part], list[Instance], int]:
+    "What a baseline starts from, some of it, and how many there are"
+    if work.source: parts, some, n = [], work.source.instances, len(work.source.instances)
+    else:
+        n = _taken(work.config)
+        part, some = _generate(work, [], k, n); parts = [part]
+        work.M_g.close()
+    work.guard.protect(x.input for x in some)
+    if not (seen := work.guard.clear(some[:20*k]).instances): raise DataError(f'{work.config.method}: nothing that M_L may see; look at the rules of boundary, or ask for more requests')
+    return parts, seen, n
+
+def _of_alpagasus(work:_Work, k:int) -> list[Part]:
+    "A source, and its judge"
+    parts, seen, n = _start(work, k)
+    asks = [Request(rate_prompt(x, work.config.alpagasus.dimension, work.M_L.mode), 'rate', i, i) for i, x in enumerate(seen)]
+    long = [len(r.prompt) for r in asks]
+    p = _probe(work, work.M_L, asks[:k], 'rate', work.config.M_L.concurrency, [statistics.fmean(long)/n for n in long[:k]])
+    return [*parts, _part(work, work.M_L, p, sure(n))]
+
+# %% ../nbs/14_estimate.ipynb #f216fb89
+def _of_evol_instruct(work:_Work, k:int) -> list[Part]:
+    "A source, and three requests for each evolution that lasts"
+    parts, seen, _ = _start(work, k)
+    lm, ways, flight = work.M_L, list(OPERATIONS), work.config.M_L.concurrency
+    ask = lambda prompts, stage: _probe(work, lm, [Request(t, stage, i, i) for i, t in enumerate(prompts)], stage, flight)
+    first = ask([evolve_prompt(x, ways[i % len(ways)], lm.mode) for i, x in enumerate(seen[:k])], 'evolve')
+    tasks = [(x, Instance(t)) for x, r in zip(seen, first.replies) if (t := parse_task(r.text)) and not eliminated(t)]
+    if not tasks: raise DataError(f'evolve: {lm.model} evolved none of {len(seen[:k])} tasks; use a larger model as M_L')
+    second = ask([compare_prompt(x, t, lm.mode) for x, t in tasks], 'compare')
+    better = [t for (_, t), r in zip(tasks, second.replies) if parse_gain(r.text)]
+    third = ask([answer_prompt(t, lm.mode) for t in better or [t for _, t in tasks]], 'answer')
+    good = sum(not eliminated(t.instruction, True, r.text.strip()) for t, r in zip(better, third.replies))
+    n, passed = sure(work.config.generate.n), [share(len(tasks), len(seen[:k])), share(len(better), len(tasks)), share(good, len(better))]
+    per = lambda gs: _whole(Guess(*(n.mid/max(math.prod(getattr(g, end) for g in gs), 1e-9) for end in ('high', 'mid', 'low'))))
+    return [*parts, *(_part(work, lm, p, per(passed[j:])) for j, p in enumerate((first, second, third)))]
+
+# %% ../nbs/14_estimate.ipynb #9c338851
+def _of_alpaca(work:_Work, k:int) -> list[Part]: return [_generate(work, [], k)[0]]
+
 def _outlook(work:_Work, k:int) -> Outlook:
     "All stages of a run"
-    source, parts = work.config.generate.principles, []
-    if source != 'learn': high = given_principles(source)
-    else:
-        part, initial = _expand(work, k); parts.append(part)
-        work.M_g.close()
-        part, low = _reflect(work, initial, k); parts.append(part)
-        if not low: raise DataError(f'reflect: {work.M_L.model} gave no principle in {min(k, work.config.reflect.T)} replies; use a larger model as M_L')
-        part, clusters = _cluster(work, low); parts.append(part)
-        part, high = _summarize(work, low, clusters, k, min(k, work.config.reflect.T)); parts.append(part)
-        work.M_L.close()
-    parts.append(_generate(work, high, k))
-    return Outlook(parts, work.config)
+    ways = dict(psi=_of_psi, alpaca=_of_alpaca, alpagasus=_of_alpagasus, evol_instruct=_of_evol_instruct)
+    return Outlook(ways[work.config.method](work, k), work.config)
 
 # %% ../nbs/14_estimate.ipynb #d626c31e
 def estimate(
@@ -334,6 +384,7 @@ def estimate(
 ) -> Outlook: # shows itself
     "What a run will take, from a few real requests of each stage"
     if requests < 1: raise ConfigError(f'requests is {requests}; at least one of each stage must be asked')
+    if not models_of(config): raise ConfigError(f'method = "{config.method}" asks no model, so there is nothing to estimate; psi run takes the data at once')
     feasible(config)
     seeds, K = make_seeds(config), make_knowledge(config)
     what = _settings(config), seeds_digest(seeds), private_inputs(K, make_guard(config, K)), [(m.base_url, m.concurrency, m.context, m.adapt) for m in (config.M_L, config.M_g)]

@@ -165,6 +165,7 @@ class _Work:
 @patch
 def part(self:_Work, stage:str) -> dict:
     "The settings of a stage that its mark is taken over"
+    if stage == 'source': return {}   # its inputs say it all
     name = dict(rate='alpagasus', evolve='evol_instruct').get(stage, stage)
     own, later = _flat(self.config.model_dump()[name]) if name in Config.model_fields else {}, _came_later.get(name, {})
     return {k: v for k, v in own.items() if k not in later or v != later[k]}

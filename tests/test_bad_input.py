@@ -73,7 +73,7 @@ def test_config(here, text, says):
 
 def test_no_config(tmp_path): assert 'psi init' in complaint(tmp_path, 'run')
 def test_config_that_is_there(here): assert 'is there already' in complaint(here, 'init')
-def test_unknown_stage(here): assert "until is 'dance'; it is one of expand" in complaint(here, 'run', '--until', 'dance')
+def test_unknown_stage(here): assert "until is 'dance'; the stages of this run are expand" in complaint(here, 'run', '--until', 'dance')
 def test_set_without_value(here): assert 'KEY=VALUE' in complaint(here, 'run', '--set', 'seed')
 def test_set_without_name(here): assert "'a b' is not the name of a setting" in complaint(here, 'run', '--set', 'a b=3')
 def test_set_a_name_with_dots(here): assert 'prices.gpt-3.5-turbo.prompt is -1' in complaint(here, 'run', '--set', 'prices."gpt-3.5-turbo".prompt=-1')
