@@ -253,6 +253,16 @@ def test_a_dry_run_writes_no_comparison(home, tmp_path):
     assert '4 trainings' in out and '5 evaluations' in out and re.search(r'\| psi-small \|.*\d', out) and 'generate.n = 12' in out
 
 
+def test_a_plan_says_what_each_row_would_take(home, tmp_path):
+    "Rows that start from the pool are forecast before there is one; a row that cannot be is told, and stops no other"
+    with scripted(everything) as url, scripted(lambda prompt, body: (400, {'error': {'message': 'no such model'}})) as refuses:
+        p = plan(read_scale('smoke', small(home, url, f'row.alpaca-small.M_g.base_url={refuses}', 'pool=20', rows='["base", "alpaca_large", "alpagasus", "evol_instruct", "alpaca", "psi"]')), home/'data', tmp_path/'runs', 2, quietly)
+    tokens = {n: o.total('tokens').mid for n, o in p.outlooks.items() if not isinstance(o, str)}
+    assert tokens.keys() == {'pool', 'alpagasus', 'evol-instruct', 'psi-small'} and all(v > 0 for v in tokens.values())
+    assert [x.stage for x in p.outlooks['alpagasus'].parts] == ['rate'] and p.outlooks['alpagasus'].parts[0].requests.mid == 20
+    assert 'no such model' in p.outlooks['alpaca-small'] and p.outlooks['alpaca-large'] == 'no requests: a share of the pool' and 'no such model' in p._repr_markdown_()
+
+
 def test_scales_are_what_the_paper_says():
     "Section 5: twenty thousand instances, the two base models, the recipe of A.7, six benchmarks whole; every row of Table 1 is there"
     s = read_scale('paper')

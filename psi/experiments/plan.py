@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Plan', 'plan']
 
-# %% ../../nbs/experiments/19_plan.ipynb #91dc05e6
+# %% ../../nbs/experiments/19_plan.ipynb #19b51621
 import math, os, sys
 from collections.abc import Callable
 from pathlib import Path
 from fastcore.basics import patch
 from ..benchmarks import BENCHMARKS
-from ..config import Config, _toml
+from ..config import Config, SourceConfig, _toml
 from ..core import PsiError
 from ..estimate import Guess, Outlook, _cells, estimate
 from .scale import Row, Scale, _recipe, rows_of
@@ -32,17 +32,22 @@ def _configs(rows:list[Row]) -> tuple[dict, dict[str, dict]]:
 
 def _lines(d:dict) -> str: return '```toml\n' + '\n'.join(f'{k} = {_toml(v)}' for k, v in d.items()) + '\n```'
 
-# %% ../../nbs/experiments/19_plan.ipynb #af53222d
-def _least(row:Row, scale:Scale) -> str:
-    "What can be said of a row without asking"
-    return {'alpaca_large': 'no requests: drawn from the pool', 'imported': 'no requests: data that is there', 'alpagasus': f'{scale.pool:,} judgements of {row.config.M_L.model}',
-            'evol_instruct': f'{3*scale.n:,} requests to {row.config.M_L.model} or more: each instance is rewritten, compared and answered'}.get(row.kind, '')
-
-def _soon(c:Config) -> Config:
-    "The same requests, with less patience for an address that does not answer; Alpaca's are those of PSI without principles"
+# %% ../../nbs/experiments/19_plan.ipynb #79e58b9e
+def _asks(row:Row, scale:Scale) -> Config:
+    "The same requests, with less patience for an address that does not answer, and a few lists for a pool that is not there"
     hurry = lambda m: m.model_copy(update=dict(give_up=min(m.give_up, 30.), retries=min(m.retries, 2)))
-    plain = dict(method='psi', generate=c.generate.model_copy(update=dict(principles='none'))) if c.method == 'alpaca' else {}
-    return c.model_copy(update=dict(M_L=hurry(c.M_L), M_g=hurry(c.M_g)) | plain)
+    c = row.config.model_copy(update=dict(M_L=hurry(row.config.M_L), M_g=hurry(row.config.M_g)))
+    return c.model_copy(update=dict(M_g=hurry(scale.writer), source=SourceConfig(n=scale.pool if row.kind == 'alpagasus' else 0))) if _before_pool(row) else c
+
+def _before_pool(row:Row) -> bool: return row.kind in ('alpagasus', 'evol_instruct') and not (Path(row.config.source.data)/'instances.jsonl').exists()
+
+def _forecast(row:Row, scale:Scale, requests:int, home:Path, said:Callable) -> Outlook|str:
+    "What the data of a row will take, or why that is not known"
+    if row.kind in ('alpaca_large', 'imported'): return 'no requests: ' + ('a share of the pool' if row.pool else 'data that are there')
+    if not requests: return 'nobody was asked'
+    try: found = estimate(_asks(row, scale), requests, home, lambda line: said(f'{row.name}: {line}'))
+    except PsiError as e: return f'? ({e})'
+    return Outlook(found.parts[1:], found.config) if _before_pool(row) else found
 
 # %% ../../nbs/experiments/19_plan.ipynb #d75f5acf
 class Plan:
@@ -58,7 +63,7 @@ class Plan:
     @property
     def evaluations(self) -> int: return self.trainings + any(r.config is None for r in self.rows)*len(self.scale.models)
 
-# %% ../../nbs/experiments/19_plan.ipynb #f20caf4d
+# %% ../../nbs/experiments/19_plan.ipynb #0ec40b48
 def plan(
     scale:Scale,
     data:str|os.PathLike|None=None, # as for `table1`
@@ -67,15 +72,8 @@ def plan(
     said:Callable[[str], None]=lambda line: print(line, file=sys.stderr), # is told what is being tried
 ) -> Plan: # shows itself
     "What a comparison would do and take"
-    rows, outlooks = rows_of(scale, runs, data), {}
-    for r in rows:
-        if r.config is None: continue
-        if r.twin: outlooks[r.name] = f'about what {r.twin} takes' + f', and shares its {" and ".join(r.shares)}'*bool(r.shares); continue
-        if r.kind not in ('pool', 'alpaca', 'psi'): outlooks[r.name] = _least(r, scale); continue
-        if not requests: outlooks[r.name] = 'nobody was asked'; continue
-        try: outlooks[r.name] = estimate(_soon(r.config), requests, Path(runs)/f'table1-{scale.name}', lambda line: said(f'{r.name}: {line}'))
-        except PsiError as e: outlooks[r.name] = f'? ({e})'
-    return Plan(scale, rows, outlooks)
+    rows, home = rows_of(scale, runs, data), Path(runs)/f'table1-{scale.name}'
+    return Plan(scale, rows, {r.name: _forecast(r, scale, requests, home, said) for r in rows if r.config})
 
 # %% ../../nbs/experiments/19_plan.ipynb #34f351d6
 def _work(p:Plan) -> str:
