@@ -45,6 +45,11 @@ def steady(doc):
     return json.loads(json.dumps(doc | dict(rows=rows, trainings=less(doc['trainings']), scores=less(doc['scores']))))
 
 
+def writes(prompt, body):
+    "The script's lists, other ones where principles stand in the prompt"
+    return script(prompt, body | dict(seed=f"{body.get('seed')}/{len(prompt)}"))
+
+
 @pytest.fixture(scope='module', autouse=True)
 def one_thread():
     "The sums of one thread are the same each time, and here as in the children"
@@ -61,7 +66,7 @@ def server():
     asked, lock = [], threading.Lock()
     def answer(prompt, body):
         with lock: asked.append(prompt)
-        return script(prompt, body)
+        return writes(prompt, body)
     with scripted(answer) as url: yield url, asked
 
 
@@ -103,6 +108,7 @@ def test_figures_are_those_of_the_answers(whole, home):
             assert m['mean'] == pytest.approx(mean([mean(list(a.values())) for a in seeds])) and m['stderr'] == pytest.approx(error([mean(list(a.values())) for a in seeds])) and m['seeds'] == 2
         d = [mean([a[q] for a in of['psi-small']]) - mean([a[q] for a in of['alpaca-small']]) for q in of['psi-small'][0]]
         found = whole.difference('psi-small', b)
+        assert b == 'truthfulqa' or any(d), 'nothing to tell apart'
         assert found['value'] == pytest.approx(mean(d)) and found['stderr'] == pytest.approx(error(d)) and found['n'] == len(d) == 4
         assert whole.mean('base', b)['mean'] == pytest.approx(mean(list(answers('base', None, b).values()))) and whole.mean('base', b)['stderr'] is None
     over = whole.mean('psi-small', 'overall')
@@ -291,7 +297,7 @@ def everything(prompt, body):
     rng = random.Random(f"{body.get('seed')}{prompt[-200:]}")
     if 'Rate the' in prompt: return f'{rng.randrange(11)/2}\nAs it is.'
     if 'Task after:' in prompt: return 'Explain ' + ' '.join(''.join(rng.choices('abcdef', k=4)) for _ in range(5)) + '.'
-    return 'Yes.' if 'Does the second ask' in prompt else script(prompt, body)
+    return 'Yes.' if 'Does the second ask' in prompt else writes(prompt, body)
 
 
 def test_every_row(home, tmp_path):

@@ -160,7 +160,7 @@ def _table(t:Table1, model:str) -> str:
     head = [f'$M_t$: {model}', 'data by', *(BENCHMARKS[b].title if b in BENCHMARKS else overall for b in t.columns), 'tokens of $M_L$', 'of $M_g$', 'kgCO2e']
     return '| ' + ' | '.join(head) + ' |\n|:--|:--|' + '--:|'*(len(head) - 2) + '\n' + '\n'.join('| ' + ' | '.join(_cells(t, r, model)) + ' |' for r in t.rows)
 
-# %% ../../nbs/experiments/19_result.ipynb #2be248e5
+# %% ../../nbs/experiments/19_result.ipynb #2faa7a6c
 def _question_error(t:Table1) -> str:
     "How much the draw of questions adds"
     e = [100*s['stderr'] for s in t.doc['scores'] if s['stderr'] is not None]
@@ -179,7 +179,7 @@ def _notes(t:Table1) -> list[str]:
     "What the table has to say of itself"
     s, k = t.doc['scale'], len(t.doc['scale']['train_seeds'])
     limit = f'{s["measure.limit"]} questions of each benchmark, drawn with a seed' if s['measure.limit'] else 'all questions'
-    out = [f'{s["n"]:,} instances a row; {k} training seed{"s"*(k != 1)}; {limit}. ±: standard error over the seeds{_question_error(t)}. Arrows: against Alpaca by the same small model.']
+    out = [f'{s["n"]:,} instances a row; {k} training seed{"s"*(k != 1)}; {limit}. ±: standard error over the seeds{_question_error(t)}. Arrows: against Alpaca by the same small model. Each dataset was made once; how much another one would differ is in none of these errors.']
     if t.doc['shared']: out.append(f'{", ".join(t.doc["shared"]["rows"])} took theirs from one pool of {t.doc["shared"]["n"]:,} instances; each has the share of it that it used. ≥ lacks a part, ? is not known.')
     return out + _missing(t)
 
