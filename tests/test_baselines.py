@@ -54,7 +54,7 @@ def test_ratings_come_in_the_order_of_the_pool_whatever_the_concurrency():
     found = []
     with scripted(judge) as url:
         for c in (1, 32): found.append(rate(LM('j', url, concurrency=c, retries=0), POOL))
-    assert found[0] == found[1] == found[2] and [r.id for r in found[0]] == [x.id for x in POOL] and [r.request for r in found[0]] == list(range(40))
+    assert found[0] == found[1] and [r.id for r in found[0]] == [x.id for x in POOL] and [r.request for r in found[0]] == list(range(40))
     none = [r for r in found[0] if r.score is None]
     assert {x.instruction[5] for x, r in zip(POOL, found[0]) if r.score is None} == {'0', '1', '2'} and all(r.why for r in none)
     made = select(POOL, found[0], n=5)
@@ -129,8 +129,8 @@ def test_eliminations(task, gain, answer, reason):
     assert why is None if reason is None else why[0] == reason
 
 def test_prompts_hold_the_task_as_it_is():
+    for o in OPERATIONS: assert task_text(HOSTILE) in evolve_prompt(HOSTILE, o)
     for mode in ('chat', 'completion'):
-        for o in OPERATIONS: assert task_text(HOSTILE) in evolve_prompt(HOSTILE, o, mode)
         assert compare_prompt(HOSTILE, SEEDS[0], mode).count(task_text(HOSTILE)) == 1 and task_text(HOSTILE) in answer_prompt(HOSTILE, mode)
     with pytest.raises(ConfigError, match='add constraints'): evolve_prompt(HOSTILE, 'simplify')
 

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['rate_prompt', 'parse_score', 'Rating', 'rate', 'plot_scores', 'select']
 
-# %% ../../nbs/baselines/10_alpagasus.ipynb #4a15b526
+# %% ../../nbs/baselines/10_alpagasus.ipynb #496aa1e3
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ..boundary import demand_cleared

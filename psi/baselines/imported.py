@@ -24,14 +24,16 @@ def unwrapped(
     m = _wrapped.fullmatch(x.instruction)
     return replace(x, instruction=m['instruction'], input=x.input or m['input'] or '') if m and m['instruction'] else x
 
-# %% ../../nbs/baselines/10_imported.ipynb #2b777950
+# %% ../../nbs/baselines/10_imported.ipynb #fb599ca6
+def _name(source) -> str: return str(source) if isinstance(source, str | Path) else 'dataset'
+
 def _read(source) -> list[Instance]:
     "The instances of any source"
     if isinstance(source, str | Path) and (folder := Path(source)).is_dir() and (folder/'psi.toml').is_file():
         if not (folder/'instances.jsonl').is_file(): raise DataError(f'{folder}: is a run that has not come to its instances yet; finish it with: psi run {folder/"psi.toml"}')
         found = read_records(folder/'instances.jsonl', Instance)
     else: found = read_instances(source)
-    if not found: raise DataError(f'{source}: holds no instances; add at least one')
+    if not found: raise DataError(f'{_name(source)}: holds no instances; add at least one')
     return [unwrapped(x) for x in found]
 
 # %% ../../nbs/baselines/10_imported.ipynb #a3825da1
@@ -42,7 +44,7 @@ def _distinct(found:list[Instance]) -> dict[int, Instance]:
     known = lambda x: x.origin.knowledge if x.origin else ()
     return {i: replace(found[i], origin=Origin('source', item=i, knowledge=known(found[i])), id=found[i].id if often[found[i].id] == 1 else '') for i in first.values()}
 
-# %% ../../nbs/baselines/10_imported.ipynb #bf3db055
+# %% ../../nbs/baselines/10_imported.ipynb #98941b1e
 def imported(
     source, # a file, a folder, the name of a dataset on the hub, a `datasets.Dataset`, or the folder of a run
     n:int|None=None, # so many of it; None takes all
@@ -52,5 +54,5 @@ def imported(
     there = _distinct(_read(source))
     if n is None: return list(there.values())
     if n < 1: raise ConfigError(f'n is {n}; take at least one instance, or None for all')
-    if n > len(there): raise DataError(f'{source}: holds {len(there):,} different instances, {n:,} are wanted; lower the number or give a larger source')
+    if n > len(there): raise DataError(f'{_name(source)}: holds {len(there):,} different instance{"s" * (len(there) != 1)}, {n:,} are wanted; lower the number or give a larger source')
     return [there[i] for i in sorted(generator(seed, 'source', 0).sample(list(there), n))]
