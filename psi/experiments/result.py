@@ -183,10 +183,12 @@ def _notes(t:Table1) -> list[str]:
     if t.doc['shared']: out.append(f'{", ".join(t.doc["shared"]["rows"])} took theirs from one pool of {t.doc["shared"]["n"]:,} instances; each has the share of it that it used. ≥ lacks a part, ? is not known.')
     return out + _missing(t)
 
-# %% ../../nbs/experiments/19_result.ipynb #61a57d80
+# %% ../../nbs/experiments/19_result.ipynb #9bbbcfa0
+def _signed(points:float) -> str: return '0.0' if abs(points) < .05 else f'{points:+.1f}'
+
 def _paired_table(t:Table1) -> str:
     "PSI against Alpaca, question by question"
-    rows = [f'| {d["model"]} | `{d["row"]}` - `{d["against"]}` | {BENCHMARKS[d["benchmark"]].title} | {100*d["value"]:+.1f}' + (f' ± {100*d["stderr"]:.1f}' if d['stderr'] is not None else '') + f' | {d["n"]:,} | {d["seeds"]} |'
+    rows = [f'| {d["model"]} | `{d["row"]}` - `{d["against"]}` | {BENCHMARKS[d["benchmark"]].title} | {_signed(100*d["value"])}' + (f' ± {100*d["stderr"]:.1f}' if d['stderr'] is not None else '') + f' | {d["n"]:,} | {d["seeds"]} |'
             for d in t.doc['differences'] if d['benchmark'] != 'overall']
     return '| $M_t$ | rows | benchmark | difference ± its error over questions | questions | seeds |\n|:--|:--|:--|--:|--:|--:|\n' + '\n'.join(rows) if rows else ''
 
@@ -198,7 +200,7 @@ def _repr_markdown_(self:Table1) -> str:
     names = list(PAPER)[:max(1, min(len(self.models), 2))]
     return '\n\n'.join(filter(None, parts)) + "\n\nThe paper's own figures (Table 1), in percent, of models and data of another size:\n\n" + '\n\n'.join(map(paper_table, names))
 
-# %% ../../nbs/experiments/19_result.ipynb #035acf02
+# %% ../../nbs/experiments/19_result.ipynb #a626f378
 @patch
 def verdict(self:Table1) -> str: # Markdown; '' where nothing can be compared
     "Each PSI row against its Alpaca row, in words"
@@ -208,7 +210,7 @@ def verdict(self:Table1) -> str: # Markdown; '' where nothing can be compared
             ds = [d for b in self.benchmarks if (d := self.difference(row['name'], b, model)) and d['stderr'] is not None]
             if not ds: continue
             far = [d for d in ds if abs(d['value']) > 2*d['stderr']]
-            said = ', '.join(f'{BENCHMARKS[d["benchmark"]].title} ({100*d["value"]:+.1f} ± {100*d["stderr"]:.1f})' for d in far) or 'none'
+            said = ', '.join(f'{BENCHMARKS[d["benchmark"]].title} ({_signed(100*d["value"])} ± {100*d["stderr"]:.1f})' for d in far) or 'none'
             up = sum(d['value'] > 0 for d in ds)
             out.append(f'- {row["title"]}, {row["writer"]}, {model}: above Alpaca on {up} of {len(ds)} benchmarks; by more than two standard errors, up or down: {said}.')
     return '\n'.join(out)
