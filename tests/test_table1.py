@@ -16,7 +16,7 @@ from script import script
 pytest.importorskip('trl'), pytest.importorskip('lm_eval')
 KILLS, CONTEXT = int(os.environ.get('PSI_KILLS', 4)), multiprocessing.get_context('forkserver')
 GAPS = [dict(sentence=f'The {a} did not fit into the {b} because the _ was too large.', option1=a, option2=b, answer=str(1 + i % 2)) for i, (a, b) in enumerate((x, y) for x in ('cup', 'book', 'shoe', 'lamp') for y in ('box', 'bag', 'drawer'))]
-LIES = [dict(question=f'Can {x} fly?', mc1_targets={f'No, {x} cannot fly.': 1, f'Yes, {x} fly at night.': 0}, mc2_targets={f'No, {x} cannot fly.': 1, 'No.': 1, f'Yes, {x} fly at night.': 0}) for x in ('cows', 'stones', 'chairs', 'trees')]
+LIES = [dict(question=f'Can {x} fly?', mc1_targets={f'The {x} can not.': 1, f'The {x} can fly.': 0}, mc2_targets={f'The {x} can not.': 1, f'The {x} can fly.': 0}) for x in ('cows', 'stones', 'chairs', 'trees')]
 quietly = lambda line: None
 
 
@@ -36,7 +36,7 @@ def home(tmp_path_factory):
 def small(home, url, *sets, rows='["base", "alpaca", "psi"]'):
     "Settings of a comparison that takes seconds"
     return ['name=mine', f'rows={rows}', f'models=["{home}/tiny"]', 'M_L.model=script', 'writer.model=script', 'M_g.small.model=script', f'M_L.base_url={url}', f'writer.base_url={url}', f'M_g.small.base_url={url}', 'n=12',
-            'run.carbon.measure=false', 'row.psi-small.generate.principles=zephyr-7b-beta', 'measure.benchmarks=["winogrande", "truthfulqa", "gpqa"]', 'measure.limit=4', 'recipe.lr=0.03', 'recipe.batch=8', 'device=cpu', *sets]
+            'run.carbon.measure=false', 'row.psi-small.generate.principles=zephyr-7b-beta', 'measure.benchmarks=["winogrande", "truthfulqa", "gpqa"]', 'measure.limit=4', 'recipe.lr=0.005', 'recipe.batch=8', 'device=cpu', *sets]
 
 def steady(doc):
     "All but times, and the tokens of requests that were in flight when something was cut"
