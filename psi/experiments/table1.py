@@ -179,7 +179,7 @@ def typed(
     only:str='', # as after --only
 ) -> str: # what shapes the result, without addresses and folders of this machine
     "The command, for the result"
-    shapes = lambda x: _flat({x.partition('=')[0].strip().split('.')[-1]: ''})
+    shapes = lambda x: (k := x.partition('=')[0].strip()) == 'name' or _flat({k.split('.')[-1]: ''})
     bare = lambda x: re.sub(r'/[^\s"\',\]]+', lambda m: Path(m[0]).name if os.path.exists(m[0]) else m[0], x)
     kept = [f'--set {shlex.quote(bare(x))}' for x in sets if shapes(x)]
     return ' '.join(['psi experiment table1', f'--scale {scale}', *kept, *([f'--only {only}'] if only else []), '--data DATA'])
