@@ -92,7 +92,7 @@ def rate(
             bar.set_postfix_str(gauge.text(r.index + 1), refresh=False); bar.update()
     return ratings
 
-# %% ../../nbs/baselines/10_alpagasus.ipynb #b328c4ac
+# %% ../../nbs/baselines/10_alpagasus.ipynb #27cf5d04
 def plot_scores(
     ratings:Sequence[Rating], # of a pool
     threshold:float|None=None, # where a line is drawn
@@ -110,7 +110,7 @@ def plot_scores(
     ax.yaxis.get_major_locator().set_params(integer=True)
     return ax
 
-# %% ../../nbs/baselines/10_alpagasus.ipynb #e7a179fd
+# %% ../../nbs/baselines/10_alpagasus.ipynb #db9e7b0c
 def _best(scores:dict[int, float], n:int|None, seed:int) -> set[int]:
     "The positions of the n highest scores; ties at the edge by a draw"
     if n is None or n >= len(scores): return set(scores)
@@ -124,7 +124,7 @@ def _too_few(ratings:Sequence[Rating], there:int, n:int, threshold:float|None) -
     what = f'a score of {threshold:g} or more' if threshold else 'a score'
     return f'alpagasus: {there} of {len(ratings)} instances have {what} ({none} have none that could be read), {n} are wanted; ' + ('lower the threshold, or ' if threshold else '') + 'take a larger pool or another judge'
 
-# %% ../../nbs/baselines/10_alpagasus.ipynb #efaa6644
+# %% ../../nbs/baselines/10_alpagasus.ipynb #8fbcacad
 def select(
     instances:Sequence[Instance], # the pool
     ratings:Sequence[Rating], # what `rate` gave for it
