@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'init', 'estimate', 'run', 'show', 'carbon', 'audit', 'report', 'generate', 'card', 'push', 'train', 'evaluate',
-           'fetch', 'serve', 'main']
+           'table1', 'fetch', 'serve', 'main']
 
 # %% ../nbs/15_cli.ipynb #e2f4694b
 import os, sys
@@ -351,6 +351,39 @@ def _check_data(source:str, data:str):
     if not data: raise ConfigError("--check-data needs --data, a folder with the benchmarks' own files")
     folder = Path(source)
     _show(check_data(read_instances(folder/'instances.jsonl' if (folder/'psi.toml').exists() else source), data)._repr_markdown_())
+
+# %% ../nbs/15_cli.ipynb #1369981a
+experiment = typer.Typer(no_args_is_help=True, help="The paper's experiments, at a scale of your own.")
+app.add_typer(experiment, name='experiment')
+
+# %% ../nbs/15_cli.ipynb #fc2816bb
+@experiment.command()
+def table1(
+    scale:Annotated[str, typer.Option(help='smoke (minutes), laptop (hours), paper')]='laptop', # one of `psi.experiments.scale.SCALES`
+    set:Annotated[list[str]|None, typer.Option(help='KEY=VALUE on top of the scale, e.g. n=100; may be repeated')]=None, # on top of the scale
+    data:Annotated[str, typer.Option(help="a folder with the benchmarks' own files, and with published datasets; the default is the hub")]='', # the benchmarks' documents
+    runs:Annotated[str, typer.Option(help='the folder of all runs')]='runs', # the folder of all runs
+    out:Annotated[str, typer.Option(help='the folder of the result')]='results', # the folder of the result
+    only:Annotated[str, typer.Option(help='rows to work on, with commas between them; the default is all')]='', # names of rows
+    dry_run:Annotated[bool, typer.Option('--dry-run', help='show what would be done and what it would take; nothing is done')]=False, # show what would be done
+    requests:Annotated[int, typer.Option(help='of each stage, for the forecast of a dry run; 0 asks nobody')]=3, # of each stage
+    unsafe_run_code:Annotated[bool, typer.Option('--unsafe-run-code', help='run generated code without a sandbox')]=False, # run generated code without a sandbox
+):
+    "Table 1: data by every method, a model trained on each with several seeds, all measured. Exit code 1 if something failed."
+    from psi.experiments.scale import read_scale
+    s = read_scale(scale, set or ())
+    try:
+        if dry_run:
+            from psi.experiments.plan import plan
+            return _show(plan(s, data or None, runs, requests)._repr_markdown_())
+        from psi.experiments.table1 import table1 as compare, typed
+        t = compare(s, data or None, runs, out, [o for r in only.split(',') if (o := r.strip())], command=typed(scale, set or (), only), unsafe=unsafe_run_code)
+    except KeyboardInterrupt:
+        print(f'\npsi: stopped; all that is done is kept in {runs}/table1-{s.name}; the same command goes on', file=sys.stderr)
+        raise typer.Exit(130)
+    _show(t._repr_markdown_())
+    print(f'{out}/table1-{s.name}.json')
+    if t.failed: raise typer.Exit(1)
 
 # %% ../nbs/15_cli.ipynb #1ba865c9
 @app.command()

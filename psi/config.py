@@ -12,7 +12,7 @@ import json, os, re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from .boundary import Guard
 from .carbon import grid
@@ -226,19 +226,19 @@ def _line(text:str, loc:Sequence) -> int|None:
         if table and m and table == list(map(str, loc)): return i
 
 # %% ../nbs/13_config.ipynb #9247d08e
-def _fields_of(loc:Sequence) -> dict:
+def _fields_of(loc:Sequence, root:type=Config) -> dict:
     "The settings that may stand in the table of a config at `loc`"
-    model = Config
-    for key in loc: model = getattr(model.model_fields.get(key), 'annotation', None) if isinstance(model, type) and issubclass(model, BaseModel) else None
-    return getattr(model, 'model_fields', {})
+    at = root
+    for key in loc: at = get_args(at)[1] if get_origin(at) is dict else getattr(getattr(at, 'model_fields', {}).get(key), 'annotation', None)
+    return getattr(at, 'model_fields', {})
 
 # %% ../nbs/13_config.ipynb #358efce4
-def _explain(e:ValidationError, where:Callable[[Sequence], str]) -> ConfigError:
+def _explain(e:ValidationError, where:Callable[[Sequence], str], root:type=Config) -> ConfigError:
     "The first complaint of pydantic, in one line: the place, the setting, its value, what is allowed"
     x = e.errors()[0]
     loc, key = x['loc'], '.'.join(map(str, x['loc']))
     if x['type'] == 'extra_forbidden':
-        known = list(_fields_of(loc[:-1]))
+        known = list(_fields_of(loc[:-1], root))
         near = get_close_matches(str(loc[-1]), known, 1)
         return ConfigError(f'{where(loc)}: unknown setting {key}; ' + (f'did you mean {near[0]}? ' if near else '') + f'allowed: {", ".join(known)}')
     told = str(x['ctx']['error']) if x['type'] == 'value_error' else x['msg'][0].lower() + x['msg'][1:]

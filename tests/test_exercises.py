@@ -15,7 +15,7 @@ def exercises(path:Path) -> str:
     at = next((i for i, c in enumerate(parts) if is_exercises(*c)), len(parts))
     return '\n\n'.join(text for kind, text in parts[at:] if kind == 'markdown')
 
-WITH = [p for folder in (NBS, NBS/'baselines') for p in sorted(folder.glob('[0-9]*.ipynb')) if exercises(p)]
+WITH = [p for folder in ('.', 'baselines', 'experiments') for p in sorted((NBS/folder).glob('[0-9]*.ipynb')) + sorted((NBS/folder).glob('e[0-9]*.ipynb')) if exercises(p)]
 TAUGHT = [p for p in WITH if BLOCK.search(exercises(p))]
 def by_name(paths): return [pytest.param(p, id=p.stem) for p in paths]
 
