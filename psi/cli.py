@@ -74,7 +74,7 @@ def run(
         print(f'\npsi: stopped; every reply so far is kept in {runs}/{c.name}; the same command goes on', file=sys.stderr)
         raise typer.Exit(130)
     if r.instances: _show(waterfall_table(r.waterfall()) + '\n\n' + r.ledger().headline())
-    print(f'{r.folder}: next: psi show {r.folder}')
+    print(f'{r.folder}: next: psi show {r.folder}' + f', psi report {r.folder}'*bool(r.instances))
 
 # %% ../nbs/15_cli.ipynb #5503cae0
 @app.command()
