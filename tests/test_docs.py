@@ -175,7 +175,7 @@ def test_pages_open_from_the_disk(site, tab):
 
 def test_sections_and_the_order_of_reading(site):
     home = (site[0]/'index.html').read_text()
-    assert re.findall(r'<summary>([^<]+)</summary><ul>', home)[:5] == ['Method', 'Tutorials', 'Explanations', 'Command line', 'Rooms beneath']
+    assert re.findall(r'<summary>([^<]+)</summary><ul>', home)[:7] == ['Method', 'Tutorials', 'Explanations', 'Command line', 'Baselines', 'Experiments', 'Rooms beneath']
     stages = [home.index(f'href="{s}.html"') for s in 'expand reflect cluster summarize generate train evaluate carbon'.split()]
     assert stages == sorted(stages)
     assert 'rel="next"' in home and 'rel="prev"' not in home

@@ -145,7 +145,9 @@ def test_without_clustering_the_low_level_principles_are_followed(url, pool, tmp
 
 def test_none_and_alpaca_ask_the_same(url, tmp_path):
     a, b = run(config(url, 'name=a', 'method=alpaca', 'generate.n=20'), runs=tmp_path, said=quiet), run(config(url, 'name=b', 'generate.principles=none', 'generate.n=20'), runs=tmp_path, said=quiet)
-    assert a.instances == b.instances and {c['key'] for c in asked(a, 'generate')} == {c['key'] for c in asked(b, 'generate')}
+    read = 1 + max(x.origin.request for x in a.instances)   # how many are asked ahead of that hangs on the moment
+    keys = [{c['index']: c['key'] for c in asked(r, 'generate') if c['index'] < read} for r in (a, b)]
+    assert a.instances == b.instances and keys[0] == keys[1] and len(keys[0]) == read > 1
 
 
 def test_a_run_of_an_older_psi_goes_on(url, tmp_path):
