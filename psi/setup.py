@@ -106,6 +106,7 @@ def make_guard(
     if found := Guard(**rules).find(own): raise ConfigError(f"boundary.{found[0].rule}: is found in psi's own prompts, so no request could leave; make it longer or leave it out")
     return Guard(K or (), b.n, b.policy, **rules, anonymizer=personal, log=folder and folder/'audit.jsonl')
 
+# %% ../nbs/13_setup.ipynb #a58b925b
 def digest(
     *what, # anything that JSON can hold
 ) -> str: # 16 hexadecimal digits

@@ -144,15 +144,6 @@ class _Work:
         try: self.count()
         except BaseException: self.close(); raise
 
-    def count(self):
-        "What is used so far, what may be, and what stood in the folder already"
-        config, c, folder = self.config, self.config.carbon, self.folder
-        self.meter = Meter(self.journal, tracking=c.tracking, tdp=c.tdp or None, said=self.said) if c.measure else Meter.off()
-        self.spending = Spending(ledger_of(config, [self.journal]), *here_and_there(config, self.M_L, self.M_g), self.meter, make_prices(config), c.electricity, c.elsewhere or KG_A_KWH)
-        self.budget = make_budget(config.budget.model_dump(), self.spending, 'raise it in the config or by --set, and run the same again')
-        for m in (self.M_L, self.M_g): m.budget, m.emitted = self.budget, self.spending.emitted
-        self.dropped = read_records(folder/'dropped.jsonl', Dropped) if (folder/'dropped.jsonl').exists() else []
-
     def model_of(self, stage:str) -> str:
         small, large = dict.fromkeys(('expand', 'generate'), self.M_g.model), dict.fromkeys(('reflect', 'summarize', 'rate', 'evolve'), self.M_L.model)
         return {**small, **large, 'cluster': Path(self.config.cluster.embedder).name}.get(stage, '')
@@ -160,6 +151,17 @@ class _Work:
 
     def close(self):
         self.M_L.close(); self.M_g.close(); self.journal.close()
+
+# %% ../nbs/14_work.ipynb #2496726a
+@patch
+def count(self:_Work):
+    "What is used so far, what may be, and what stood in the folder already"
+    config, c, folder = self.config, self.config.carbon, self.folder
+    self.meter = Meter(self.journal, tracking=c.tracking, tdp=c.tdp or None, said=self.said) if c.measure else Meter.off()
+    self.spending = Spending(ledger_of(config, [self.journal]), *here_and_there(config, self.M_L, self.M_g), self.meter, make_prices(config), c.electricity, c.elsewhere or KG_A_KWH)
+    self.budget = make_budget(config.budget.model_dump(), self.spending, 'raise it in the config or by --set, and run the same again')
+    for m in (self.M_L, self.M_g): m.budget, m.emitted = self.budget, self.spending.emitted
+    self.dropped = read_records(folder/'dropped.jsonl', Dropped) if (folder/'dropped.jsonl').exists() else []
 
 # %% ../nbs/14_work.ipynb #b8c4e3c2
 @patch

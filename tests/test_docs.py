@@ -206,6 +206,12 @@ def test_hidden_cells_stay_hidden_and_the_opening_sentence_stays(tmp_path):
     text = (tmp_path/'out/page.html').read_text()
     assert 'secret' not in text and 'an output' in text and 'Its opening sentence.' in text and 'never_run' in text and '#|' not in text
 
+def test_a_page_without_a_title_is_refused(tmp_path):
+    root = small(tmp_path/'r')
+    (root/'nbs/01_bare.ipynb').write_text(notebook(cell('markdown', 'In: this. Out: that.'), cell('code', '1 + 1')))
+    made = build(root, tmp_path/'out')
+    assert made.returncode == 1 and made.stderr.strip().startswith('nbs/01_bare.ipynb: its first cell has no title') and not (tmp_path/'out').exists()
+
 def test_what_leads_nowhere_or_outside_is_refused_with_a_line_each(tmp_path):
     wrong = {'[gone](nowhere.ipynb)': 'nbs/00_page.ipynb: a link to nowhere.ipynb, which is not there',
         '[gone](index.ipynb#nowhere)': 'page.html: a link to index.html#nowhere: no such anchor on that page',

@@ -79,7 +79,8 @@ def processed(
         try: Pages()(nb)
         except Exception as e: return dict(error=f"{Path(path).relative_to(root)}: {' '.join(repr(e.__cause__ or e).split())[:300]}")
     nb, meta = nb2dict(nb), dict(getattr(nb, 'frontmatter_', {}))
-    return dict(body=body_of(nb), title=str(meta.get('title') or Path(path).stem), about=str(meta.get('description') or ''), module=module_of(path, lib))
+    if not meta.get('title'): return dict(error=f'{Path(path).relative_to(root)}: its first cell has no title; begin it with "# TITLE" and a line "> what it is about"')
+    return dict(body=body_of(nb), title=str(meta['title']), about=str(meta.get('description') or ''), module=module_of(path, lib))
 
 def module_of(path:str, lib:str) -> str:
     found = re.search(r'"#\|\s*default_exp\s+([\w.]+)', Path(path).read_text(encoding='utf-8'))
