@@ -23,7 +23,7 @@ from .journal import Journal
 from .ledger import PARTS
 from .local import WEIGHTS
 from .meter import Meter
-from .setup import digest, here_and_there, learns, ledger_of, make_guard, make_knowledge, make_lm, make_prices, make_seeds, private_inputs, seeds_digest, stages_of
+from .setup import ASKED, digest, here_and_there, learns, ledger_of, make_guard, make_knowledge, make_lm, make_prices, make_seeds, private_inputs, seeds_digest, stages_of
 from .spending import Spending, make_budget
 
 # %% ../nbs/14_work.ipynb #37b6e65b
@@ -144,9 +144,7 @@ class _Work:
         try: self.count()
         except BaseException: self.close(); raise
 
-    def model_of(self, stage:str) -> str:
-        small, large = dict.fromkeys(('expand', 'generate'), self.M_g.model), dict.fromkeys(('reflect', 'summarize', 'rate', 'evolve'), self.M_L.model)
-        return {**small, **large, 'cluster': Path(self.config.cluster.embedder).name}.get(stage, '')
+    def model_of(self, stage:str) -> str: return dict(M_g=self.M_g.model, M_L=self.M_L.model, embedder=Path(self.config.cluster.embedder).name).get(ASKED.get(stage), '')
     def note(self): write_text(self.folder/'manifest.json', json.dumps(self.manifest, indent=1, sort_keys=True, ensure_ascii=False) + '\n')
 
     def close(self):

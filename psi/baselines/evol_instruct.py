@@ -48,7 +48,6 @@ def task_text(
 def evolve_prompt(
     x:Instance, # the task to change
     operation:str, # a name in `OPERATIONS`
-    mode:str='chat', # 'chat' or 'completion': this request reads the same in both
 ) -> str:
     "The request for a changed task"
     if operation not in OPERATIONS: raise ConfigError(f'operation is {operation!r}; it is one of {", ".join(OPERATIONS)}')

@@ -22,24 +22,20 @@ from .result import Table1, means, paired
 from .scale import Row, Scale, _recipe, rows_of
 from ..folder import Run
 from ..journal import Journal, _CALL, _ENERGY, _FAILURE
-from ..ledger import Amount, Entry, Ledger, total
+from ..ledger import Amount, Ledger, total
 from ..meter import measured
 from ..pipeline import Generator, run
-from ..setup import digest
+from ..setup import ASKED, digest
 from ..work import _flat, _held, _versions
 
 # %% ../../nbs/experiments/20_table1.ipynb #531dc309
-def _by_small(e:Entry) -> bool:
-    "Was this stage the small model's?"
-    return e.stage in ('expand', 'generate')
-
 def _plain(a:Amount) -> dict: return asdict(a) | {'lacks': list(a.lacks)}
 
 def _took(book:Ledger, small:bool=True) -> dict:
     "What the data of a run took; the pool's lists are the large model's, too"
     entries = book.data.entries
     tokens = lambda es: total(a for e in es for a in (e.prompt, e.completion))
-    own = [e for e in entries if small and _by_small(e)]
+    own = [e for e in entries if small and ASKED.get(e.stage) == 'M_g']
     far = total(Amount(e.estimated.low, e.estimated.high) for e in entries if e.estimated)
     return dict(M_L=_plain(tokens([e for e in entries if e not in own])), M_g=_plain(tokens(own)), kwh=_plain(book.data.sum('measured') + far), kg=_plain(book.data.sum('kg')),
                 seconds=math.fsum(e.seconds for e in entries), requests=sum(e.requests for e in entries))
