@@ -6,11 +6,12 @@
 __all__ = ['Kept', 'weights_sum', 'hushed', 'transformers_lm', 'check_dtype', 'AtAddress', 'address_lm']
 
 # %% ../nbs/11_answers.ipynb #cbc94a3f
-import hashlib, importlib.metadata, json, logging, os, time
+import copy, hashlib, importlib.metadata, json, logging, os, time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
 from urllib.parse import urlsplit
 from fastcore.basics import patch
@@ -33,8 +34,9 @@ class Kept:
         seed:int=0,      # of sampled replies
         batch:tuple[int, int]=(1, 32), # questions at once: to rate, to write
         name:str='',     # of the benchmark, for the progress bar and the journal
+        prefix_cache:bool=False, # read what the rated answers of a question begin with once, then all answers together
     ):
-        self.lm, self.journal, self.what, self.seed, self.batch, self.name = lm, journal, what, seed, batch, name
+        self.lm, self.journal, self.what, self.seed, self.batch, self.name, self.prefix_cache = lm, journal, what, seed, batch, name, prefix_cache
         self.tokens, self.cut, self.unfinished, self.emitted = [0, 0], 0, 0, None   # read and written so far; prompts that were longer than the context; replies that were cut off
 
     def loglikelihood(self, requests): return [tuple(json.loads(r.text)) for r in self.answers('loglikelihood', requests, self.batch[0])]
@@ -84,6 +86,14 @@ def _portions(
         out.append(i)
     if out: yield out
 
+def _questions(requests:Sequence) -> Iterator[list[int]]:
+    "Indices of the answers to each question; one that two tasks ask in the same words is one"
+    found = defaultdict(list)
+    for _, answers in groupby(range(len(requests)), key=lambda i: (requests[i].task_name, requests[i].doc_id)):
+        first, *others = answers
+        found[requests[first].args[0]] += [first, *others]
+    yield from found.values()
+
 # %% ../nbs/11_answers.ipynb #6fbd590a
 def _emitted(asker) -> str:
     "kgCO2e so far, for the bar; '' where nobody counts them"
@@ -100,7 +110,7 @@ def answers(self:Kept,
     "Answers from the journal, and from the model those that it lacks"
     keys, writes, size = _keys(kind, requests, self.what, self.seed), kind == 'generate_until', lru_cache(None)(lambda text: len(self.lm.tok_encode(text)))
     with progress(len(requests), self.name) as bar:
-        for portion in _portions(requests, writes, batch, size):
+        for portion in _questions(requests) if self.prefix_cache and not writes else _portions(requests, writes, batch, size):
             if any(self.journal.get(keys[i]) is None for i in portion): self._ask(kind, [requests[i] for i in portion], [keys[i] for i in portion], portion, batch)
             got = [self.journal.get(keys[i]) for i in portion]
             for j in (0, 1): self.tokens[j] += sum((r.prompt_tokens, r.completion_tokens)[j] for r in got)
@@ -117,9 +127,13 @@ def _ask(self:Kept, kind:str, requests:list, keys:list[str], portion:list[int], 
     import torch
     torch.manual_seed(int(keys[0][:12], 16))
     writes, start = kind == 'generate_until', time.monotonic()
-    pairs = None if writes else [tuple(map(len, self.lm._encode_pair(*r.args))) for r in requests]
+    encoded = None if writes else [self.lm._encode_pair(*r.args) for r in requests]
+    pairs, cached = None if writes else [tuple(map(len, p)) for p in encoded], self.prefix_cache and not writes
+    if cached: batch = len(requests)
     self.lm.batch_size_per_gpu, self.lm.keep = batch, 0 if writes else _rows_needed(pairs, batch)
-    try: got = getattr(self.lm, kind)(requests, disable_tqdm=True)
+    try:
+        if cached: self.lm.read(_beginning(encoded, self.lm.max_length))
+        got = getattr(self.lm, kind)(requests, disable_tqdm=True)
     except RuntimeError as e:
         if 'memory' not in str(e): raise
         raise EngineError(f'{self.name}: the memory is full with {batch} questions at once; give a smaller batch') from None
@@ -157,9 +171,19 @@ def _lean(model, tokenizer):
     import inspect, torch
     from lm_eval.models.huggingface import HFLM
     first = tokenizer('a', add_special_tokens=False)['input_ids'][:1] if _strips(tokenizer) else []
+    takes = inspect.signature(model.forward).parameters
     class Lean(HFLM):
-        keep, can_keep = 0, 'logits_to_keep' in inspect.signature(model.forward).parameters
+        keep, past, can_keep = 0, None, 'logits_to_keep' in takes
+        def read(self, beginning):
+            self.past = None
+            if len(beginning) < 16 or not self.can_keep or 'past_key_values' not in takes: return   # nothing to gain, or nothing that can be kept
+            with torch.no_grad(): past = self.model(torch.tensor([beginning], device=self.device), use_cache=True, logits_to_keep=1).past_key_values
+            self.past = (len(beginning), past) if hasattr(past, 'batch_repeat_interleave') else None
         def _model_call(self, inps, attn_mask=None, labels=None):
+            if self.past:
+                n, past = self.past[0], copy.deepcopy(self.past[1])
+                past.batch_repeat_interleave(len(inps))
+                with torch.no_grad(): return self.model(inps[:, n:], past_key_values=past, use_cache=True, logits_to_keep=self.keep).logits
             if not self.keep or self.keep >= inps.shape[1] or labels is not None or not self.can_keep: return super()._model_call(inps, attn_mask, labels)
             with torch.no_grad(): return self.model(inps, logits_to_keep=self.keep).logits
         def tok_decode(self, tokens, skip_special_tokens=True):
@@ -172,6 +196,12 @@ def _rows_needed(pairs:Sequence[tuple[int, int]], batch:int) -> int:
     "How many of the last rows hold all tokens of the continuations, in batches of `batch`; of each question the tokens of prompt and continuation"
     if batch == 1: return max(16, max(c for _, c in pairs) + 1)
     return max(16, max(p + c for p, c in pairs) - min(p for p, _ in pairs) + 1)
+
+def _beginning(encoded:Sequence[tuple[list[int], list[int]]], most:int) -> list[int]:
+    "The tokens that all inputs begin with, as far as nothing of them is rated; none where reading them apart gains nothing"
+    texts, unrated = [p + c for p, c in encoded], min(len(p) for p, _ in encoded) - 1
+    if len({tuple(t[:-1]) for t in texts}) < 2 or max(map(len, texts)) > most: return []
+    return list(os.path.commonprefix(texts))[:unrated]
 
 # %% ../nbs/11_answers.ipynb #214c0feb
 @contextmanager

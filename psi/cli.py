@@ -319,6 +319,7 @@ def evaluate(
     dtype:Annotated[str, typer.Option(help="'auto', 'float32', 'bfloat16' or 'float16'")]='auto', # precision
     device:Annotated[str, typer.Option(help="'cpu' or 'cuda'; the default is a GPU where there is one")]='', # 'cpu' or 'cuda'
     batch:Annotated[int, typer.Option(help='questions at once; 0 chooses')]=0, # questions at once
+    prefix_cache:Annotated[bool, typer.Option('--prefix-cache', help="read what the answers to a question begin with once: quicker, and equal to the harness's scores up to rounding")]=False, # read a question once
     samples:Annotated[int, typer.Option(help='replies to a problem of HumanEval')]=10, # replies to a problem of HumanEval
     max_tokens:Annotated[int, typer.Option(help='of such a reply')]=512, # of such a reply
     unsafe_run_code:Annotated[bool, typer.Option('--unsafe-run-code', help='run generated code without a sandbox')]=False, # run generated code without a sandbox
@@ -334,7 +335,7 @@ def evaluate(
     in_run = engine == 'transformers' and (Path(model)/'psi.toml').exists()
     if in_run and not (Path(model)/'model').is_dir(): raise ConfigError(f'{model}: this run has no trained model yet; psi train {model} --model BASE')
     try: e = measure(f'{model}/model' if in_run else model, data or None, out or (f'{model}/eval' if in_run else 'eval'), [n for b in benchmarks.split(',') if (n := b.strip())] if benchmarks else tuple(BENCHMARKS), limit, seed,
-        engine, template, samples, max_tokens, dtype, device, (batch, batch) if batch != 0 else None, unsafe=unsafe_run_code, grid=_grid(model, ''))
+        engine, template, samples, max_tokens, dtype, device, (batch, batch) if batch != 0 else None, prefix_cache, unsafe=unsafe_run_code, grid=_grid(model, ''))
     except KeyboardInterrupt:
         print('\npsi: stopped; all answers so far are kept; the same command goes on', file=sys.stderr)
         raise typer.Exit(130)

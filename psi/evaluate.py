@@ -11,6 +11,7 @@ import importlib.metadata, io, json, os, re, statistics, sys, time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from fastcore.basics import patch
 from .core import ConfigError, DataError, EngineError, Instance, write_text
@@ -173,10 +174,16 @@ def _template(template:str, lm, engine:str) -> bool:
     return template == 'chat'
 
 # %% ../nbs/12_evaluate.ipynb #c7842685
+def _limit(limit:int|dict[str, int]|None, b:Benchmark) -> int|None: # None: all
+    "The questions of a benchmark that are asked"
+    return limit.get(b.name) if isinstance(limit, dict) else limit
+
 def _check(chosen, limit, template, samples, max_tokens, batch, dtype):
     "`ConfigError` for what can be told before a model is loaded"
     if not chosen: raise ConfigError(f'no benchmark is named; they are {", ".join(BENCHMARKS)}')
-    if limit is not None and limit < 1: raise ConfigError(f'limit is {limit}; it should be 1 or more')
+    for n in map(partial(_limit, limit), chosen):
+        if n is not None and n < 1: raise ConfigError(f'limit is {n}; it should be 1 or more')
+    if isinstance(limit, dict) and (odd := [k for k in limit if k not in BENCHMARKS]): raise ConfigError(f'limit: unknown benchmark {odd[0]!r}; they are {", ".join(BENCHMARKS)}')
     if template not in ('none', 'chat'): raise ConfigError(f"template is {template!r}; it is 'none' (the prompt is continued as it is) or 'chat'")
     if samples < 10: raise ConfigError(f'samples is {samples}; pass@10 needs 10 or more')
     if max_tokens < 1: raise ConfigError(f'max_tokens is {max_tokens}; it should be 1 or more')
@@ -186,12 +193,12 @@ def _check(chosen, limit, template, samples, max_tokens, batch, dtype):
 # %% ../nbs/12_evaluate.ipynb #5b05de87
 class _Evaluator:
     "A model, opened once, and the settings that all benchmarks share"
-    def __init__(self, model, engine, template, seed, dtype, device, batch, concurrency, journal, meter, grid):
-        self.seed, self.template, self.batch, self.journal, self.meter, self.grid, self.name = seed, template, batch, journal, meter, grid, Path(model).name
+    def __init__(self, model, engine, template, seed, dtype, device, batch, prefix_cache, concurrency, journal, meter, grid):
+        self.seed, self.template, self.batch, self.prefix_cache, self.journal, self.meter, self.grid, self.name = seed, template, batch, prefix_cache, journal, meter, grid, Path(model).name
         self.rates, self.close = engine == 'transformers', lambda: None
         if self.rates:
             self.lm, self.shapes = transformers_lm(model, dtype, device)
-            self.shapes |= dict(batch=list(batch))
+            self.shapes |= dict(batch=list(batch)) | (dict(prefix_cache=True) if prefix_cache else {})
         else:
             mode = 'chat' if template == 'chat' else 'completion'
             self.give, self.close, self.shapes = address_lm(str(model), engine, mode, journal, concurrency)
@@ -199,7 +206,7 @@ class _Evaluator:
         self.chat = _template(template, self.lm, engine)
 
     def asker(self, b:Benchmark):
-        asker = Kept(self.lm, self.journal, self.shapes | dict(template=self.template), self.seed, self.batch, b.name) if self.rates else AtAddress(self.give, self.seed, b.name)
+        asker = Kept(self.lm, self.journal, self.shapes | dict(template=self.template), self.seed, self.batch, b.name, self.prefix_cache) if self.rates else AtAddress(self.give, self.seed, b.name)
         asker.emitted = lambda: None if self.meter.kwh is None else self.grid.kg(self.meter.kwh)
         return asker
 
@@ -234,15 +241,16 @@ def evaluate(
     data:str|os.PathLike|None=None, # a folder with the benchmarks' own files; None takes the hub
     out:str|os.PathLike='eval', # folder for the scores; what is there already and fits is not measured again
     benchmarks:Sequence[str]=tuple(BENCHMARKS), # which
-    limit:int|None=None, # questions of each, drawn at random; None asks all
+    limit:int|dict[str, int]|None=None, # questions of each, drawn at random, or of some by the benchmark's name; None asks all
     seed:int=0,        # of the draw and of sampled replies
     engine:str='transformers', # or 'llama.cpp' or an OpenAI-style address, both for the benchmarks that write
     template:str='none', # 'chat' puts the prompt into the model's chat template
     samples:int=10,    # replies to a problem of HumanEval at temperature 0.8
     max_tokens:int=512, # of a reply of HumanEval
-    dtype:str='auto',  # precision: 'auto' as the weights are stored, 'float32', 'bfloat16', 'float16'
+    dtype:str='auto',  # precision: 'auto' as the weights are stored, 'float32', 'bfloat16', 'float16'; many processors are several times as fast in float32 as in bfloat16
     device:str='',     # 'cpu', 'cuda', ...; the default is a GPU where there is one
     batch:tuple[int, int]|None=None, # questions at once, to rate and to write; the default is (1, 32) on a CPU and (16, 64) on a GPU
+    prefix_cache:bool=False, # read what the rated answers of a question begin with once; quicker, and equal to the harness up to rounding
     concurrency:int=4, # requests in flight at an address
     unsafe:bool=False, # run generated code without a sandbox where there is none
     measure:bool=True, # read what this machine takes meanwhile, into the journal
@@ -259,7 +267,7 @@ def evaluate(
     try: out.mkdir(parents=True, exist_ok=True); lock = FileLock(out/'.lock', timeout=0).acquire()
     except Timeout: raise ConfigError(f'{out}: another psi is measuring into this folder; wait for it, or give another by --out') from None
     except OSError as e: raise ConfigError(f'{out}: cannot be written ({e.strerror}); give another folder by --out') from None
-    with lock: return _measure_all(chosen, documents, out, model, data, limit, dict(samples=samples, max_tokens=max_tokens), unsafe, said, dict(engine=engine, template=template, seed=seed, dtype=dtype, device=device, batch=batch, concurrency=concurrency, grid=grid), measure)
+    with lock: return _measure_all(chosen, documents, out, model, data, limit, dict(samples=samples, max_tokens=max_tokens), unsafe, said, dict(engine=engine, template=template, seed=seed, dtype=dtype, device=device, batch=batch, prefix_cache=prefix_cache, concurrency=concurrency, grid=grid), measure)
 
 # %% ../nbs/12_evaluate.ipynb #9f9120f6
 def _measure_all(chosen, documents, out, model, data, limit, code, unsafe, said, how, measure) -> 'Evaluation':
@@ -269,11 +277,11 @@ def _measure_all(chosen, documents, out, model, data, limit, code, unsafe, said,
     try:
         if how['batch'] is None: how['batch'] = (16, 64) if how['engine'] == 'transformers' and _gpu(how['device']) else (1, 32)
         with meter: work = _Evaluator(model, journal=journal, meter=meter, **how)
-        for b in chosen: _done(out/f'{b.name}.json', _settings(b, documents[b.name], limit, work.seed, work.template, code, work.shapes))   # what does not fit is told before anything is asked
+        for b in chosen: _done(out/f'{b.name}.json', _settings(b, documents[b.name], _limit(limit, b), work.seed, work.template, code, work.shapes))   # what does not fit is told before anything is asked
         for b in chosen:
             try:
                 if data and documents[b.name] is None: raise EngineError(f'no {b.needs} in the data folder')
-                with meter, meter.stage(f'evaluate/{b.name}', work.name), hushed(): s = work.measure(b, documents[b.name], limit, code, unsafe, out/f'{b.name}.json')
+                with meter, meter.stage(f'evaluate/{b.name}', work.name), hushed(): s = work.measure(b, documents[b.name], _limit(limit, b), code, unsafe, out/f'{b.name}.json')
             except EngineError as e: s = Score(b.name, why=str(e))
             scores.append(s)
             said(f'{b.title}: {_shown(s)}')

@@ -81,7 +81,7 @@ def _work(p:Plan) -> str:
     s, r = p.scale, _recipe(p.scale.recipe)
     per_epoch, m = math.ceil(s.n/r.batch), s.measure
     steps = math.ceil(r.epochs*per_epoch)
-    asked = {b: min(m.limit, BENCHMARKS[b].size) if m.limit else BENCHMARKS[b].size for b in m.benchmarks}
+    asked = {b: min(m.questions().get(b, BENCHMARKS[b].size), BENCHMARKS[b].size) for b in m.benchmarks}
     questions = ', '.join(f'{BENCHMARKS[b].title} {n:,}' for b, n in asked.items())
     return (f'- {p.trainings} trainings: {len(s.models)} base models ({", ".join(s.models)}), {len(s.train_seeds)} seeds; about {steps:,} steps of {r.batch} instances each\n'
             f'- {p.evaluations} evaluations of {sum(asked.values()):,} questions: {questions}')

@@ -178,7 +178,8 @@ def _missing(t:Table1) -> list[str]:
 def _notes(t:Table1) -> list[str]:
     "What the table has to say of itself"
     s, k = t.doc['scale'], len(t.doc['scale']['train_seeds'])
-    limit = f'{s["measure.limit"]} questions of each benchmark, drawn with a seed' if s['measure.limit'] else 'all questions'
+    others = [f'{BENCHMARKS[b].title} {n:,}' for b in BENCHMARKS if (n := s.get(f'measure.limits.{b}'))]
+    limit = (f'{s["measure.limit"]:,} questions of each benchmark' if s['measure.limit'] else 'all questions') + f' ({", ".join(others)})'*bool(others) + ', drawn with a seed'*bool(s['measure.limit'] or others)
     out = [f'{s["n"]:,} instances a row; {k} training seed{"s"*(k != 1)}; {limit}. ±: standard error over the seeds{_question_error(t)}. Arrows: against Alpaca by the same small model. Each dataset was made once; how much another one would differ is in none of these errors.']
     if t.doc['shared']: out.append(f'{", ".join(t.doc["shared"]["rows"])} took theirs from one pool of {t.doc["shared"]["n"]:,} instances; each has the share of it that it used. ≥ lacks a part, ? is not known.')
     return out + _missing(t)

@@ -9,7 +9,7 @@ __all__ = ['KINDS', 'SCALES', 'MeasureConfig', 'Imported', 'Scale', 'Row', 'rows
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 from ..config import Config, ModelConfig, _deep, _defaults, _explain, _Table, put_setting
 from ..core import ConfigError
@@ -20,20 +20,26 @@ class MeasureConfig(_Table):
     "How each model is measured (section 5.1)"
     benchmarks:list[str] = Field(['mmlu', 'truthfulqa', 'gpqa', 'winogrande', 'gsm8k', 'humaneval'], min_length=1, description='which')
     limit:int = Field(0, ge=0, description='questions of each, drawn at random; 0 asks all')
+    limits:dict[str, Annotated[int, Field(ge=1)]] = Field({}, description='of one benchmark, where it is another number, e.g. {gsm8k = 20}')
     seed:int = Field(0, description='of that draw, and of sampled replies')
     template:Literal['none', 'chat'] = Field('none', description='"chat" puts the prompt into the chat template of the model')
     samples:int = Field(10, ge=10, description='replies to a problem of HumanEval')
     max_tokens:int = Field(512, ge=1, description='of such a reply')
     dtype:Literal['auto', 'float32', 'bfloat16', 'float16'] = Field('auto', description='precision; auto: as the weights are stored')
     batch:list[int] = Field([], description='questions at once, to rate and to write, e.g. [1, 32]; [] chooses')
+    prefix_cache:bool = Field(True, description='read what the answers to a question begin with once; equal to the harness up to rounding')
 
     @model_validator(mode='after')
     def _is_known(self):
         from psi.benchmarks import BENCHMARKS
-        for b in self.benchmarks:
-            if b not in BENCHMARKS: raise ValueError(f'measure.benchmarks: unknown benchmark {b!r}; they are {", ".join(BENCHMARKS)}')
+        for k, b in [*(('benchmarks', b) for b in self.benchmarks), *(('limits', b) for b in self.limits)]:
+            if b not in BENCHMARKS: raise ValueError(f'measure.{k}: unknown benchmark {b!r}; they are {", ".join(BENCHMARKS)}')
         if len(self.batch) not in (0, 2) or min(self.batch, default=1) < 1: raise ValueError(f'measure.batch is {self.batch}; it is two numbers of 1 or more, or []')
         return self
+
+    def questions(self) -> dict[str, int]: # a benchmark that is asked whole is not among them
+        "How many of each benchmark"
+        return {b: n for b in self.benchmarks if (n := self.limits.get(b, self.limit))}
 
 # %% ../../nbs/experiments/18_scale.ipynb #4db149e9
 class Imported(_Table):
@@ -149,8 +155,8 @@ def rows_of(
     return [pool]*bool(pool) + out
 
 # %% ../../nbs/experiments/18_scale.ipynb #38ad60f9
-def _list(model:str, **kw) -> dict: return dict(model=model, mode='completion', sampling=dict(temperature=.8, top_p=.95, frequency_penalty=.3, max_tokens=1200)) | kw   # a model here that goes on with a list
-def _turn(model:str, **kw) -> dict: return dict(model=model, sampling=dict(temperature=.7, max_tokens=600)) | kw   # a model here that answers
+def _list(model:str, **kw) -> dict: return dict(model=model, mode='completion', timeout=3600, sampling=dict(temperature=.8, top_p=.95, frequency_penalty=.3, max_tokens=1200)) | kw   # a model here that goes on with a list
+def _turn(model:str, **kw) -> dict: return dict(model=model, timeout=3600, sampling=dict(temperature=.7, max_tokens=600)) | kw   # a model here that answers
 
 def _served(model:str, port:int) -> dict: return dict(model=model, base_url=f'http://localhost:{port}/v1', concurrency=64, sampling=dict(temperature=.8, top_p=.95, max_tokens=2500))
 
@@ -158,8 +164,8 @@ def _served(model:str, port:int) -> dict: return dict(model=model, base_url=f'ht
 SCALES = { # what differs from the defaults of `Scale`
 'smoke': dict(n=8, pool=12, train_seeds=[0, 1], models=['smollm2-135m-instruct'], M_L=_turn('qwen2.5-coder-1.5b-instruct'), writer=_list('qwen2.5-coder-1.5b-instruct'), M_g=dict(small=_list('qwen2.5-coder-0.5b-instruct')),
               run=dict(expand=dict(n=15), reflect=dict(T=3, size=5)), recipe=dict(epochs=1, max_length=256), measure=dict(benchmarks=['winogrande', 'truthfulqa'], limit=4)),
-'laptop': dict(M_L=_turn('qwen2.5-coder-1.5b-instruct'), writer=_list('qwen2.5-coder-1.5b-instruct'), M_g=dict(small=_list('qwen2.5-coder-0.5b-instruct')), recipe=dict(epochs=1),
-               measure=dict(benchmarks=['mmlu', 'truthfulqa', 'winogrande', 'gsm8k'], limit=200)),
+'laptop': dict(n=100, pool=150, M_L=_turn('qwen2.5-coder-1.5b-instruct'), writer=_list('qwen2.5-coder-1.5b-instruct'), M_g=dict(small=_list('qwen2.5-coder-0.5b-instruct')),
+               run=dict(expand=dict(n=100)), recipe=dict(epochs=1), measure=dict(benchmarks=['mmlu', 'truthfulqa', 'winogrande', 'gsm8k'], limit=60, limits=dict(gsm8k=16), dtype='float32')),
 'paper': dict(n=20_000, pool=52_000, rows=['base', 'imported', 'alpaca', 'psi'], models=['google/gemma-2b', 'Qwen/Qwen1.5-1.8B'],
               M_L=dict(model='gpt-3.5-turbo', base_url='openai', sampling=dict(temperature=.7)), writer=dict(model='gpt-3.5-turbo', base_url='openai', sampling=dict(temperature=1.)),
               M_g={'zephyr': _served('HuggingFaceH4/zephyr-7b-beta', 8000), 'llama3': _served('meta-llama/Meta-Llama-3-8B-Instruct', 8001)},

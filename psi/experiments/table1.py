@@ -160,8 +160,8 @@ def trained_and_measured(self:_Work, row:Row, model:str, seed:int|None, at:Path,
     s, m = self.scale, self.scale.measure
     meters = self.carbon.measure
     if seed is not None: train(self.home/row.name, model, at/'model', _recipe(s.recipe, seed), say, s.device or None, measure=meters)
-    return evaluate(at/'model' if seed is not None else model, self.data, at/'eval', self.can, m.limit or None, m.seed, 'transformers', m.template, m.samples, m.max_tokens, m.dtype, s.device,
-                    tuple(m.batch) or None, unsafe=self.unsafe, measure=meters, said=say)
+    return evaluate(at/'model' if seed is not None else model, self.data, at/'eval', self.can, m.questions(), m.seed, 'transformers', m.template, m.samples, m.max_tokens, m.dtype, s.device,
+                    tuple(m.batch) or None, m.prefix_cache, unsafe=self.unsafe, measure=meters, said=say)
 
 @patch(as_prop=True)
 def carbon(self:_Work):
