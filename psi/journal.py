@@ -271,6 +271,18 @@ def export(self:Journal,
     else: raise ConfigError(f'{path}: a journal is exported as .jsonl or .parquet')
     return len(rows)
 
+# %% ../nbs/01_journal.ipynb #59489ee4
+@patch
+def give(self:Journal,
+    other:'Journal', # takes it, all or nothing
+    stages:Sequence[str], # names of stages
+):
+    "What is known of some stages, for another journal: replies, failed tries, energy; a journal that knows a stage already gets nothing of it"
+    tables = dict(calls=_CALL, failures=_FAILURE, energy=_ENERGY)
+    with other._lock: new = [s for s in stages if not any(other.db.execute(f'SELECT 1 FROM {t} WHERE stage = ?', (s,)).fetchone() for t in tables)]
+    with self._lock: rows = [(sql, row) for t, sql in tables.items() for row in self.db.execute(f'SELECT * FROM {t} WHERE stage IN ({",".join("?"*len(new))})', new)]
+    other._commit(rows)
+
 # %% ../nbs/01_journal.ipynb #542240a3
 @contextmanager
 def recorded(

@@ -21,7 +21,7 @@ from ..evaluate import Evaluation, Score, evaluate, read_score, _needs_sandbox
 from .result import Table1, means, paired
 from .scale import Row, Scale, _recipe, rows_of
 from ..folder import Run
-from ..journal import Journal, _CALL, _ENERGY, _FAILURE
+from ..journal import Journal
 from ..ledger import Amount, Ledger, total
 from ..meter import measured
 from ..pipeline import Generator, run
@@ -105,11 +105,9 @@ class _Work:
 # %% ../../nbs/experiments/20_table1.ipynb #3f0290f0
 def _share(home:Path, row:Row):
     "Replies of another row to requests that are this one's, too"
-    have, mine, at = home/row.twin/'journal.sqlite', home/row.name/'journal.sqlite', ','.join('?'*len(row.shares))
+    have, mine = home/row.twin/'journal.sqlite', home/row.name/'journal.sqlite'
     if not row.shares or mine.exists() or not (home/row.twin/'instances.jsonl').exists(): return
-    tables = dict(calls=_CALL, failures=_FAILURE, energy=_ENERGY)
-    with closing(Journal(have, repair=False)) as j: rows = [(sql, r) for t, sql in tables.items() for r in j.db.execute(f'SELECT * FROM {t} WHERE stage IN ({at})', row.shares)]
-    with closing(Journal(mine)) as j: j._commit(rows)   # all or none
+    with closing(Journal(have, repair=False)) as theirs, closing(Journal(mine)) as ours: theirs.give(ours, row.shares)
 
 # %% ../../nbs/experiments/20_table1.ipynb #41bec122
 @patch
