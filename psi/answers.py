@@ -192,6 +192,7 @@ def _lean(model, tokenizer):
             return decode(first + tokens, skip_special_tokens=skip_special_tokens)[len(decode(first)):]
     return Lean(model, tokenizer=tokenizer)
 
+# %% ../nbs/11_answers.ipynb #1d485513
 def _rows_needed(pairs:Sequence[tuple[int, int]], batch:int) -> int:
     "How many of the last rows hold all tokens of the continuations, in batches of `batch`; of each question the tokens of prompt and continuation"
     if batch == 1: return max(16, max(c for _, c in pairs) + 1)
