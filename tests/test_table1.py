@@ -91,6 +91,8 @@ def test_counts_and_tokens_are_those_of_the_runs(whole, home):
     for r in whole.rows[1:]:
         found = Run(home/'runs/table1-mine'/r['name'])
         assert len(found.instances) == r['n'] and found.waterfall() == r['counts'] and found.ledger().tokens.low == r['took']['M_g']['low']
+        made = [dict(instruction=x.instruction, input=x.input, output=x.output) for x in found.instances]
+        assert len(r['examples']) == 3 and all(x in made for x in r['examples']) and r['marks'] == {} and whole.examples(1).count(f"| `{r['name']}` |") == 1
 
 
 def test_figures_are_those_of_the_answers(whole, home):
@@ -316,6 +318,17 @@ def test_every_row(home, tmp_path):
     chosen = {n: {(x.instruction, x.input) for x in Run(tmp_path/'runs/table1-mine'/n).instances} for n in ('pool', 'alpaca-large', 'alpagasus', 'evol-instruct')}
     assert chosen['alpaca-large'] < chosen['pool'] and chosen['alpagasus'] < chosen['pool'] and not chosen['evol-instruct'] & chosen['pool']
     assert all(t.mean(r['name'], 'winogrande')['seeds'] == 1 for r in t.rows)
+    scores = [x.score for x in Run(tmp_path/'runs/table1-mine/alpagasus').scores]
+    assert {n: sum(r['marks'].values()) for n, r in by.items() if r['marks']} == dict(alpagasus=20) and by['alpagasus']['marks'] == {f'{s:g}': scores.count(s) for s in sorted(set(scores))}
+
+def test_private_instances_are_not_shown():
+    from types import SimpleNamespace
+    from psi.core import Instance
+    from psi.experiments.table1 import _examples
+    made = [Instance(f'Task {i}', '', 'x'*(700*(i == 1))) for i in range(9)]
+    found = _examples(SimpleNamespace(private=False, instances=made))
+    assert len(found) == 3 and all(len(x['output']) < 600 for x in found) and found == _examples(SimpleNamespace(private=False, instances=made))
+    assert _examples(SimpleNamespace(private=True, instances=made)) == [] == _examples(SimpleNamespace(private=False, instances=made[1:2]))
 
 
 def test_what_ablations_share_is_asked_once(home, tmp_path):

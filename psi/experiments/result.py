@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from fastcore.basics import patch
 from ..benchmarks import BENCHMARKS
+from ..card import as_text
 from ..core import DataError
 from ..evaluate import Score, difference
 from ..ledger import Amount
@@ -226,6 +227,23 @@ def data(self:Table1) -> str: # Markdown
         kept = f"{c['kept']/c['candidates']:.0%} of {c['candidates']:,}" if c.get('candidates') else ''
         rows.append(f"| `{r['name']}` | {r['n']:,} | {kept} | {x['instruction_words']:.1f} | {x['output_words']:.1f} | {x['with_input']:.0%} | {x['first_words']:.0%} |")
     return '| row | instances | kept | words of an instruction | of an output | with an input | different first words |\n|:--|--:|--:|--:|--:|--:|--:|\n' + '\n'.join(rows)
+
+@patch
+def examples(self:Table1,
+    k:int=2, # of each row; the document has three
+    most:int=160, # characters of a field
+) -> str: # Markdown
+    "Some instances of every dataset that was made"
+    cell = lambda t: as_text(t, most)
+    rows = [f"| `{r['name']}` | {cell(x['instruction'])} | {cell(x['input'])} | {cell(x['output'])} |" for r in self.rows for x in r.get('examples', ())[:k]]
+    return '| row | instruction | input | output |\n|:--|:--|:--|:--|\n' + '\n'.join(rows)
+
+@patch
+def marks(self:Table1) -> str: # Markdown; '' where nothing was judged
+    "How often a judge gave each score"
+    rows = {r['name']: r['marks'] for r in self.rows if r.get('marks')}
+    given = sorted({s for m in rows.values() for s in m if s}, key=float) + ['']*any('' in m for m in rows.values())
+    return '| row | ' + ' | '.join(s or 'none read' for s in given) + ' |\n|:--|' + '--:|'*len(given) + '\n' + '\n'.join(f'| `{k}` | ' + ' | '.join(str(m.get(s, 0)) for s in given) + ' |' for k, m in rows.items()) if rows else ''
 
 @patch
 def trainings(self:Table1) -> str: # Markdown

@@ -8,6 +8,7 @@ __all__ = ['typed', 'table1']
 # %% ../../nbs/experiments/20_table1.ipynb #b2cc67db
 import gc, json, math, os, platform, re, shlex, shutil, sys
 from collections.abc import Callable, Sequence
+from collections import Counter
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from fastcore.basics import patch
 from ..benchmarks import BENCHMARKS, read_benchmark
 from ..card import Training
 from ..config import Config
-from ..core import ConfigError, DataError, Instance, PsiError, cores, write_text
+from ..core import ConfigError, DataError, Instance, PsiError, cores, generator, write_text
 from ..evaluate import Evaluation, Score, evaluate, read_score, _needs_sandbox
 from .result import Table1, means, paired
 from .scale import Row, Scale, _recipe, rows_of
@@ -188,15 +189,24 @@ def _looks(xs:Sequence[Instance]) -> dict:
     words = lambda texts: fmean(len(t.split()) for t in texts)
     return dict(instruction_words=words([x.instruction for x in xs]), output_words=words([x.output for x in xs]), with_input=fmean(bool(x.input) for x in xs), first_words=len({x.instruction.lower().split()[0] for x in xs})/len(xs))
 
+def _examples(r:Run, k:int=3) -> list[dict]:
+    "Some instances, drawn with a seed; none where private knowledge is in them"
+    short = [x for x in r.instances if len(x.instruction) + len(x.input) + len(x.output) < 600]
+    return [] if r.private else [dict(instruction=x.instruction, input=x.input, output=x.output) for x in generator(0, 'examples', 0).sample(short, min(k, len(short)))]
+
+def _marks(r:Run) -> dict[str, int]:
+    "How often the judge gave each score; '' where none could be read"
+    return dict(sorted(Counter('' if x.score is None else f'{x.score:g}' for x in r.scores).items()))
+
 def _row_doc(w:_Work, row:Row) -> dict:
     "What is known of a row's data"
-    out = dict(name=row.name, kind=row.kind, title=row.title, writer=row.writer, against=row.against, pool=row.pool, settings=row.config and {k: _public(v) for k, v in _flat(row.config.model_dump()).items()}, n=0, counts={}, looks=None, took=None, why='')
+    out = dict(name=row.name, kind=row.kind, title=row.title, writer=row.writer, against=row.against, pool=row.pool, settings=row.config and {k: _public(v) for k, v in _flat(row.config.model_dump()).items()}, n=0, counts={}, looks=None, examples=[], marks={}, took=None, why='')
     if row.config is None: return out
     folder = w.home/row.name
     if not (folder/'instances.jsonl').exists() or (row.name,) in w.why: return out | dict(why=w.why.get((row.name,), 'not made yet' if row in w.chosen else 'left out by --only'))
     if row.name not in w.kept:   # whole data does not change any more
         r = Run(folder)
-        w.kept[row.name] = dict(n=len(r.instances), counts=r.waterfall(), looks=_looks(r.instances), took=_took(r.ledger(), small=row.kind in ('alpaca', 'psi')) if (folder/'journal.sqlite').exists() else None)
+        w.kept[row.name] = dict(n=len(r.instances), counts=r.waterfall(), looks=_looks(r.instances), examples=_examples(r), marks=_marks(r), took=_took(r.ledger(), small=row.kind in ('alpaca', 'psi')) if (folder/'journal.sqlite').exists() else None)
     return out | w.kept[row.name]
 
 def _training_doc(w:_Work, row:Row, model:str, seed:int, at:Path) -> dict|None:
