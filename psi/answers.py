@@ -136,7 +136,8 @@ def _ask(self:Kept, kind:str, requests:list, keys:list[str], portion:list[int], 
         got = getattr(self.lm, kind)(requests, disable_tqdm=True)
     except RuntimeError as e:
         if 'memory' not in str(e): raise
-        raise EngineError(f'{self.name}: the memory is full with {batch} questions at once; give a smaller batch') from None
+        raise EngineError(f'{self.name}: the memory is full with {batch} ' + ('answers to one question at once; leave prefix_cache out' if cached else 'questions at once; give a smaller batch')) from None
+    finally: self.lm.past, self.lm.keep = None, 0
     seconds, size, calls = (time.monotonic() - start) / len(requests), lambda text, **kw: len(self.lm.tok_encode(text, **kw)), []
     for k, (r, key, i, answer) in enumerate(zip(requests, keys, portion, got)):
         read, wrote = (size(r.args[0]), size(answer, add_special_tokens=False)) if writes else (sum(pairs[k]), 0)
@@ -170,15 +171,18 @@ def _lean(model, tokenizer):
     "The harness's transformers model, which computes the probabilities of the last `keep` tokens only (0: of all)"
     import inspect, torch
     from lm_eval.models.huggingface import HFLM
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
     first = tokenizer('a', add_special_tokens=False)['input_ids'][:1] if _strips(tokenizer) else []
     takes = inspect.signature(model.forward).parameters
     class Lean(HFLM):
         keep, past, can_keep = 0, None, 'logits_to_keep' in takes
+        can_cache = can_keep and 'past_key_values' in takes
         def read(self, beginning):
             self.past = None
-            if len(beginning) < 16 or not self.can_keep or 'past_key_values' not in takes: return   # nothing to gain, or nothing that can be kept
-            with torch.no_grad(): past = self.model(torch.tensor([beginning], device=self.device), use_cache=True, logits_to_keep=1).past_key_values
-            self.past = (len(beginning), past) if hasattr(past, 'batch_repeat_interleave') else None
+            if len(beginning) < 16 or not self.can_cache: return   # nothing to gain, or nothing that can be kept
+            with torch.no_grad(): past = getattr(self.model(torch.tensor([beginning], device=self.device), use_cache=True, logits_to_keep=1), 'past_key_values', None)
+            self.can_cache = {type(layer) for layer in getattr(past, 'layers', [None])} <= {DynamicLayer, DynamicSlidingWindowLayer}   # others cannot be given to several answers
+            if self.can_cache: self.past = len(beginning), past
         def _model_call(self, inps, attn_mask=None, labels=None):
             if self.past:
                 n, past = self.past[0], copy.deepcopy(self.past[1])

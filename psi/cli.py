@@ -372,13 +372,13 @@ def table1(
 ):
     "Table 1: data by every method, a model trained on each with several seeds, all measured. Exit code 1 if something failed."
     from psi.experiments.scale import read_scale
-    s = read_scale(scale, set or ())
+    s, rows = read_scale(scale, set or ()), [o for r in only.split(',') if (o := r.strip())]
     try:
         if dry_run:
             from psi.experiments.plan import plan
-            return _show(plan(s, data or None, runs, requests)._repr_markdown_())
+            return _show(plan(s, data or None, runs, requests, only=rows)._repr_markdown_())
         from psi.experiments.table1 import table1 as compare, typed
-        t = compare(s, data or None, runs, out, [o for r in only.split(',') if (o := r.strip())], command=typed(scale, set or (), only), unsafe=unsafe_run_code)
+        t = compare(s, data or None, runs, out, rows, command=typed(scale, set or (), only), unsafe=unsafe_run_code)
     except KeyboardInterrupt:
         print(f'\npsi: stopped; all that is done is kept in {runs}/table1-{s.name}; the same command goes on', file=sys.stderr)
         raise typer.Exit(130)

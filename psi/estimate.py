@@ -25,7 +25,7 @@ from .ledger import cost
 from .lm import LM
 from .meter import measured
 from .pipeline import feasible
-from .work import _Work, _held, _settings, _taken
+from .work import _Work, _held, _settings, source_size
 from .setup import digest, given_principles, learns, models_of, make_guard, make_knowledge, make_prices, make_seeds, private_inputs, seeds_digest
 from .prompts import parse_principle, reflect_prompt, summarize_prompt
 from .reflect import _principles, fitting
@@ -335,7 +335,7 @@ def _start(work:_Work, k:int) -> tuple[list[Part], list[Instance], int]:
     "What a baseline starts from, some of it, and how many there are"
     if work.source: parts, some, n = [], work.source.instances, len(work.source.instances)
     else:
-        n = _taken(work.config)
+        n = source_size(work.config)
         part, some = _generate(work, [], k, n); parts = [part]
         work.M_g.close()
     work.guard.protect(x.input for x in some)

@@ -24,7 +24,7 @@ from .generate import generate
 from .reflect import reflect
 from .setup import given_principles, learns, stages_of
 from .summarize import summarize
-from .work import _held, _taken, _Work
+from .work import _held, source_size, _Work
 
 # %% ../nbs/14_pipeline.ipynb #190d1fc3
 STAGES = 'expand', 'clear', 'reflect', 'cluster', 'summarize', 'generate' # of PSI, in their order; for those of another method see `psi.setup.stages_of`
@@ -125,7 +125,7 @@ def _psi(work:_Work) -> Iterator[str]:
 @patch
 def start(self:_Work) -> list[Instance]:
     "What a baseline starts from"
-    if not self.source: return self.data([], _taken(self.config), 'source.jsonl')
+    if not self.source: return self.data([], source_size(self.config), 'source.jsonl')
     path = self.folder/('instances.jsonl' if self.config.method == 'imported' else 'source.jsonl')
     def save(xs):
         write_text(self.folder/'source.json', json.dumps(self.source.told(), indent=1, ensure_ascii=False) + '\n')

@@ -96,7 +96,7 @@ class _Source:
         return self.kept or dict(data=self.data, n=len(self.instances), of=len(imported(self.data)), ledger=book)
 
 # %% ../nbs/14_work.ipynb #898caff8
-def _taken(c:Config) -> int|None:
+def source_size(c:Config) -> int|None:
     "How many instances of its source a run takes; None for all"
     if c.method == 'imported': return c.generate.n
     return c.source.n or (ceil(c.generate.n/c.evol_instruct.rounds) if c.method == 'evol_instruct' else None)
@@ -105,7 +105,7 @@ def _source(c:Config, folder:Path) -> _Source|None:
     "The source of a run, as it is now or as the folder holds it; None where there is none"
     if not (data := c.source.data): return None
     if Path(data).exists() and Path(data).resolve() == folder.resolve(): raise ConfigError(f'source.data is {data!r}, the folder of this very run; name another, or give this run another name')
-    try: return _Source(data, imported(data, _taken(c), c.seed))
+    try: return _Source(data, imported(data, source_size(c), c.seed))
     except DataError:
         file = folder/('instances.jsonl' if c.method == 'imported' else 'source.jsonl')
         if not (file.exists() and (told := folder/'source.json').exists()): raise

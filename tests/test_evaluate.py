@@ -156,7 +156,7 @@ def test_the_shortcut_to_the_last_tokens_changes_nothing(model, own, batch, tmp_
     assert [g for _, g in full] == [g for _, g in short] and all(abs(a - b) < 1e-4 for (a, _), (b, _) in zip(full, short))
 
 def test_a_prefix_cache_changes_nothing_but_rounding(model, own, tmp_path):
-    "Every log-likelihood of every question, and what is made of them; fewer tokens go through the model"
+    "Every log-likelihood of every question, and what is made of them"
     names = ('truthfulqa', 'winogrande', 'mmlu')
     a, b = (evaluate(model, own, tmp_path/k, names, limit=4, dtype='float32', device='cpu', said=lambda _: None, **how) for k, how in (('without', {}), ('with', dict(prefix_cache=True))))
     for k in names:
@@ -166,13 +166,13 @@ def test_a_prefix_cache_changes_nothing_but_rounding(model, own, tmp_path):
         assert len(pairs) >= 8 and all(abs(x - y) < 1e-3 for x, y in pairs)
     with pytest.raises(ConfigError, match='prefix_cache'): evaluate(model, own, tmp_path/'with', names, limit=4, dtype='float32', device='cpu', said=lambda _: None)
 
-@pytest.mark.parametrize('window', [0, 24])
-def test_a_prefix_cache_with_any_beginning(model, window, tmp_path):
-    "No common beginning, a long one, a short one, one answer alone, equal answers, a prompt longer than the context; also where a model only looks back a few tokens"
+@pytest.mark.parametrize('kind', ['plain', 'sliding', 'hybrid'])
+def test_a_prefix_cache_with_any_beginning(model, kind, tmp_path):
+    "No common beginning, a long one, a short one, one answer alone, equal answers, a prompt longer than the context; also where a model only looks back a few tokens, or keeps something else than keys and values"
     from types import SimpleNamespace
     from psi.answers import Kept, hushed, transformers_lm
     from psi.journal import Journal
-    if window: model = sliding(window, tmp_path/'m')
+    if kind != 'plain': model = other_model(kind, tmp_path/'m')
     lm, what = transformers_lm(model, 'float32', 'cpu')
     texts = [('word ' * 40, [' yes', ' no, not at all', ' yes']), ('a short one', [' yes', ' no']), ('word ' * 30, [' alone']), ('word ' * lm.max_length, [' yes', ' no, never']), ('one two three ' * 9, [' a', ' b', ' c d e f g ' * 8])]
     asked = [SimpleNamespace(args=(t, c), task_name='', doc_id=i) for i, (t, cs) in enumerate(texts) for c in cs]
@@ -186,18 +186,22 @@ def test_a_prefix_cache_with_any_beginning(model, window, tmp_path):
         plain, passes[:] = sum(passes), []
         cached = Kept(lm, Journal(), what, prefix_cache=True).loglikelihood(asked)
     assert [g for _, g in full] == [g for _, g in cached] and all(abs(a - b) < 1e-3 for (a, _), (b, _) in zip(full, cached))
-    assert 0 < sum(passes) < plain
+    assert 0 < sum(passes) < plain or kind == 'hybrid' and not lm.can_cache
+    with hushed(): assert lm.loglikelihood(asked, disable_tqdm=True) == [(pytest.approx(a, abs=1e-3), g) for a, g in full]     # nothing is left of the cache
 
-def sliding(window:int, folder:Path) -> Path:
-    "A small model whose layers see the last few tokens only, in turns with layers that see all"
+def other_model(kind:str, folder:Path) -> Path:
+    "A small model whose layers see the last few tokens only, in turns with layers that see all; or whose layers are convolutions in turns with attention"
     import torch
-    from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
+    from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, Lfm2Config, Lfm2ForCausalLM
     from psi.base import practice_model
     practice_model(folder)
     words = AutoTokenizer.from_pretrained(folder)
+    how = dict(vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=256,
+        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id)
     torch.manual_seed(0)
-    Gemma3ForCausalLM(Gemma3TextConfig(vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=1, head_dim=16, sliding_window=window, max_position_embeddings=256,
-        layer_types=['sliding_attention', 'full_attention']*2, bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id)).save_pretrained(folder)
+    if kind == 'sliding': made = Gemma3ForCausalLM(Gemma3TextConfig(**how, head_dim=16, sliding_window=24, layer_types=['sliding_attention', 'full_attention']*2))
+    else: made = Lfm2ForCausalLM(Lfm2Config(**how, block_multiple_of=8, layer_types=['conv', 'full_attention']*2))
+    made.save_pretrained(folder)
     return folder
 
 def sandbox_or_skip():

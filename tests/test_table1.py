@@ -1,5 +1,7 @@
 "Table 1: one command, killed at any moment, ends in one document, and every figure of it can be counted again. PSI_KILLS sets how many kills are tried"
 import csv, json, math, multiprocessing, os, random, re, signal, subprocess, sys, threading, time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 import pytest
 from psi.benchmarks import BENCHMARKS
@@ -10,6 +12,7 @@ from psi.experiments.result import PAPER, Table1, paper_table
 from psi.experiments.scale import SCALES, read_scale, rows_of
 from psi.experiments.table1 import table1, typed
 from psi.folder import Run
+from psi.journal import Journal
 from psi.lm import scripted
 from script import script
 
@@ -135,6 +138,49 @@ def test_nothing_of_this_machine(whole, home):
     assert '--set n=12' in whole.doc['command'] and whole.doc['machine']['cores'] >= 1 and whole.doc['versions']['torch']
 
 
+def test_the_command_is_shown_without_what_is_nobodys_business(tmp_path):
+    (tmp_path/'here.gguf').write_text('')
+    for x, there in (('M_g.small={model="m", base_url="http://gpu7.intern:8000/v1"}', 'M_g.small.model=m'), ('run.boundary.patterns=["PROJECT-[0-9]+"]', None), ('M_g.small.model=/home/somebody/q.gguf', '--set M_g.small.model=q.gguf'),
+                     (f'models=["{tmp_path}/here.gguf"]', 'models=["here.gguf"]'), ('M_g.small.sampling.top_p=.5', 'top_p = 0.5'), ('name=mine', '--set name=mine'), ('recipe.lr=1e-4', 'recipe.lr=0.0001')):
+        said = typed('laptop', [x])
+        assert not [w for w in ('gpu7', 'PROJECT', 'somebody', str(tmp_path), 'http') if w in said] and (there in said if there else said == 'psi experiment table1 --scale laptop --data DATA'), said
+
+
+def test_what_failed_is_told_without_addresses_and_folders(home):
+    from types import SimpleNamespace
+    from psi.core import EngineError
+    from psi.experiments.table1 import _Work
+    w = SimpleNamespace(home=home/'runs', data=None)
+    for said, want in (('http://gpu7.intern:8000/v1: no engine answers there; start it', 'an address: no engine answers there; start it'), ('/srv/models/base: is not a model', 'base: is not a model'), (f'{home}/runs/pool/x.jsonl:3: not JSON', 'pool/x.jsonl:3: not JSON'),
+                       ('3/4 of them, and/or more', '3/4 of them, and/or more'), ('owner/name is not on the hub', 'owner/name is not on the hub')):
+        assert _Work.plain(w, EngineError(said)) == want
+
+
+def test_overall_is_compared_seed_by_seed():
+    "A seed that only one of the two has been trained with changes nothing"
+    from types import SimpleNamespace
+    from psi.evaluate import Score
+    from psi.experiments.table1 import _differences
+    def score(b, v): return Score(b, dict(acc=dict(value=v, stderr=None), mc2=dict(value=v, stderr=None)), 1, 1, values={'': {'0': v}})
+    w = SimpleNamespace(rows=[SimpleNamespace(name='psi', against='alpaca'), SimpleNamespace(name='alpaca', against='')], scale=SimpleNamespace(models=['m']))
+    scores = {('psi', 'm', 0): dict(winogrande=score('winogrande', .5), truthfulqa=score('truthfulqa', .4)), ('alpaca', 'm', 0): dict(winogrande=score('winogrande', .3), truthfulqa=score('truthfulqa', .4)),
+              ('alpaca', 'm', 1): dict(winogrande=score('winogrande', 1.), truthfulqa=score('truthfulqa', 1.))}
+    found = {d['benchmark']: d for d in _differences(w, scores, ['winogrande', 'truthfulqa'])}
+    assert found['overall']['value'] == pytest.approx(.1) == pytest.approx((found['winogrande']['value'] + found['truthfulqa']['value'])/2) and found['overall']['seeds'] == 1
+    del scores['psi', 'm', 0]['truthfulqa']
+    assert 'overall' not in {d['benchmark'] for d in _differences(w, scores, ['winogrande', 'truthfulqa'])}
+
+
+def test_what_can_be_told_at_once_is(home, server, tmp_path):
+    "A base model that is not there, before any data; a folder that was measured with files, without them"
+    with pytest.raises(ConfigError, match='smollm9'): table1(read_scale('smoke', small(home, server[0], 'models=["smollm9"]')), home/'data', tmp_path/'runs', tmp_path/'results', said=quietly)
+    assert not (tmp_path/'runs/table1-mine/alpaca-small').exists() and not (tmp_path/'results').exists()
+
+
+def test_the_hub_is_another_source_than_files(whole, home, server):
+    with pytest.raises(ConfigError, match='measured with other files'): table1(read_scale('smoke', small(home, server[0])), None, home/'runs', home/'results', said=quietly)
+
+
 def test_weights_are_deleted_and_nothing_is_done_twice(whole, home, server):
     assert not list((home/'runs/table1-mine/trained').rglob('*.safetensors')) and not list((home/'runs/table1-mine/trained').rglob('tokenizer.json'))
     said = []
@@ -189,6 +235,7 @@ def test_a_row_that_fails_does_not_stop_the_others(home, server, tmp_path):
         t = table1(scale(f'row.psi-small.M_g.base_url={refuses}'), home/'data', tmp_path/'runs', tmp_path/'results', said=quietly)
     row = next(r for r in t.rows if r['name'] == 'psi-small')
     assert 'no such model' in row['why'] and row['n'] == 0 and row['took'] is None and t.mean('psi-small', 'winogrande') is None and t.mean('alpaca-small', 'winogrande')['seeds'] == 1
+    assert '127.0.0.1' not in json.dumps(t.doc) and str(tmp_path) not in json.dumps(t.doc)
     text = t._repr_markdown_()
     assert '| PSI | script | ? | ? | ? | ? |' in text and f'PSI (`psi-small`): {row["why"]}' in text and t.failed and t.difference('psi-small', 'winogrande') is None
     t = table1(scale(), home/'data', tmp_path/'runs', tmp_path/'results', said=quietly)
@@ -346,7 +393,11 @@ def test_what_ablations_share_is_asked_once(home, tmp_path):
         assert less.twin == 'psi-small' and less.shares == ('expand',) and rows['psi-small-no-cluster'].shares == ('expand', 'reflect') and rows['psi-small-no-initial'].shares == ()
         one = run(full.config, runs=tmp_path/'table1-mine', said=quietly)
         n = len(asked)
-        _share(tmp_path/'table1-mine', less)
+        (tmp_path/'table1-mine'/less.name).mkdir()
+        Journal(tmp_path/'table1-mine'/less.name/'journal.sqlite').close()     # killed before it was given anything
+        _share(tmp_path/'table1-mine', less, replace(full, config=full.config.model_copy(update=dict(seed=7))))   # another run: nothing of it is this one's
+        with closing(Journal(tmp_path/'table1-mine'/less.name/'journal.sqlite')) as j: assert not j.rows() and not j.energy()
+        _share(tmp_path/'table1-mine', less, full)
         other = run(less.config, 'reflect', tmp_path/'table1-mine', quietly)
     assert other.initial == one.initial and len(asked) == len(set(asked)) and [e.requests for e in other.ledger()['expand']] == [e.requests for e in one.ledger()['expand']]
     assert len(asked) == n + sum(e.requests for e in other.ledger()['reflect'])

@@ -7,14 +7,14 @@ __all__ = ['Plan', 'plan']
 
 # %% ../../nbs/experiments/19_plan.ipynb #19b51621
 import math, os, sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from fastcore.basics import patch
 from ..benchmarks import BENCHMARKS
 from ..config import Config, SourceConfig, _toml
 from ..core import PsiError
 from ..estimate import Guess, Outlook, _cells, estimate
-from .scale import Row, Scale, _recipe, rows_of
+from .scale import Row, Scale, _recipe, pick, rows_of
 
 # %% ../../nbs/experiments/19_plan.ipynb #5aaa16b5
 def _dotted(d:dict, prefix:str='') -> dict:
@@ -70,9 +70,10 @@ def plan(
     runs:str|os.PathLike='runs', # the requests are kept in table1-NAME/estimates there
     requests:int=3, # of each stage, to estimate from; 0 asks nobody
     said:Callable[[str], None]=lambda line: print(line, file=sys.stderr), # is told what is being tried
+    only:Sequence[str]=(), # names of rows; none takes all
 ) -> Plan: # shows itself
     "What a comparison would do and take"
-    rows, home = rows_of(scale, runs, data), Path(runs)/f'table1-{scale.name}'
+    rows, home = pick(rows_of(scale, runs, data), only), Path(runs)/f'table1-{scale.name}'
     return Plan(scale, rows, {r.name: _forecast(r, scale, requests, home, said) for r in rows if r.config})
 
 # %% ../../nbs/experiments/19_plan.ipynb #34f351d6

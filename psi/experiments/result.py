@@ -165,7 +165,7 @@ def _table(t:Table1, model:str) -> str:
 def _question_error(t:Table1) -> str:
     "How much the draw of questions adds"
     e = [100*s['stderr'] for s in t.doc['scores'] if s['stderr'] is not None]
-    return f'; which questions were drawn adds {min(e):.1f} to {max(e):.1f} points to each score, the same for all rows' if e else ''
+    return f'; other questions would change each score by {min(e):.1f} to {max(e):.1f} points (one standard error), in all rows alike' if e else ''
 
 def _missing(t:Table1) -> list[str]:
     "Why there are question marks"
@@ -179,9 +179,10 @@ def _missing(t:Table1) -> list[str]:
 def _notes(t:Table1) -> list[str]:
     "What the table has to say of itself"
     s, k = t.doc['scale'], len(t.doc['scale']['train_seeds'])
-    others = [f'{BENCHMARKS[b].title} {n:,}' for b in BENCHMARKS if (n := s.get(f'measure.limits.{b}'))]
+    others = [f'{BENCHMARKS[b].title} {n:,}' for b in t.benchmarks if (n := s.get(f'measure.limits.{b}'))]
     limit = (f'{s["measure.limit"]:,} questions of each benchmark' if s['measure.limit'] else 'all questions') + f' ({", ".join(others)})'*bool(others) + ', drawn with a seed'*bool(s['measure.limit'] or others)
-    out = [f'{s["n"]:,} instances a row; {k} training seed{"s"*(k != 1)}; {limit}. ±: standard error over the seeds{_question_error(t)}. Arrows: against Alpaca by the same small model. Each dataset was made once; how much another one would differ is in none of these errors.']
+    fewer = [f'{r["n"]:,} of {r["title"]}' for r in t.rows if r['n'] not in (0, s['n'])]
+    out = [f'{s["n"]:,} instances a row{" (" + ", ".join(fewer) + ")" if fewer else ""}; {k} training seed{"s"*(k != 1)}; {limit}. ±: standard error over the seeds{_question_error(t)}. Arrows: against Alpaca by the same small model. Each dataset was made once; how much another one would differ is in none of these errors.']
     if t.doc['shared']: out.append(f'{", ".join(t.doc["shared"]["rows"])} took theirs from one pool of {t.doc["shared"]["n"]:,} instances; each has the share of it that it used. ≥ lacks a part, ? is not known.')
     return out + _missing(t)
 

@@ -11,16 +11,18 @@ from collections.abc import Callable, Sequence
 from collections import Counter
 from contextlib import closing
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from fastcore.basics import patch
+from ..base import base_folder, best_device
 from ..benchmarks import BENCHMARKS, read_benchmark
 from ..card import Training
-from ..config import Config
+from ..config import Config, _toml, put_setting
 from ..core import ConfigError, DataError, Instance, PsiError, cores, generator, write_text
 from ..evaluate import Evaluation, Score, evaluate, read_score, _needs_sandbox
 from .result import Table1, means, paired
-from .scale import Row, Scale, _recipe, rows_of
+from .scale import Row, Scale, _recipe, pick, rows_of
 from ..folder import Run
 from ..journal import Journal
 from ..ledger import Amount, Ledger, total
@@ -42,26 +44,32 @@ def _took(book:Ledger, small:bool=True) -> dict:
                 seconds=math.fsum(e.seconds for e in entries), requests=sum(e.requests for e in entries))
 
 # %% ../../nbs/experiments/20_table1.ipynb #41da5a22
+def _how(scale:Scale) -> dict[str, str]:
+    "What models are trained and measured with, besides all settings"
+    return dict(device=scale.device or best_device()) | {k: version(k) for k in ('torch', 'transformers', 'trl', 'lm_eval')}
+
 _may_change = {'rows', 'ablations', 'keep_models'}
 
 def _settings(scale:Scale) -> dict:
     "What must stay as it is, as dotted names"
     return {k: v for k, v in _flat(scale.model_dump()).items() if k not in _may_change}
 
-def _claim(home:Path, scale:Scale, files:dict[str, str]):
+def _claim(home:Path, scale:Scale, files:dict[str, str], how:dict[str, str]):
     "`ConfigError` where the folder holds another comparison"
     path, want = home/'table1.json', _settings(scale)
     if not path.exists():
         if strange := sorted(p.name for p in home.iterdir() if not p.name.startswith('.') and p.name != 'estimates'): raise ConfigError(f'{home}: is not a comparison of psi (it holds {", ".join(strange[:3])}); give another folder by --runs')
-        had = dict(settings=want, files={})
+        had = dict(settings=want, files={}, how=how)
     else:
-        try: had = json.loads(path.read_text()); had['settings'].items(), had['files'].items()
+        try: had = json.loads(path.read_text()); had['settings'].items(), had['files'].items(), had.setdefault('how', how).items()
         except (ValueError, LookupError, TypeError, AttributeError): raise DataError(f'{path}: not what psi wrote; give another folder by --runs') from None
     for k in sorted(want | had['settings']):
         if (a := had['settings'].get(k)) != (b := want.get(k)): raise ConfigError(f'{home}: holds a comparison with {k} = {a!r}, now it is {b!r}; set it back, or give this one a name of its own: --set name=NAME')
+    for k, v in how.items():
+        if had['how'].get(k, v) != v: raise ConfigError(f'{home}: holds models that were trained and measured with {k} {had["how"][k]}, now it is {v}; go on with that, or give this one a name of its own: --set name=NAME')
     for k, v in files.items():
         if had['files'].get(k, v) != v: raise ConfigError(f'{home}: {BENCHMARKS[k].title} was measured with other files than --data has now; give those, or give this one a name of its own: --set name=NAME')
-    if not path.exists() or files != had['files']: write_text(path, json.dumps(had | dict(files=had['files'] | files), indent=1, sort_keys=True, ensure_ascii=False) + '\n')
+    if not path.exists() or files != had['files'] or 'how' not in json.loads(path.read_text()): write_text(path, json.dumps(had | dict(files=had['files'] | files), indent=1, sort_keys=True, ensure_ascii=False) + '\n')
 
 # %% ../../nbs/experiments/20_table1.ipynb #59ff876a
 def _possible(scale:Scale, data:str|os.PathLike|None, unsafe:bool) -> tuple[list[str], dict[str, str], dict[str, str]]:
@@ -73,6 +81,7 @@ def _possible(scale:Scale, data:str|os.PathLike|None, unsafe:bool) -> tuple[list
             if data:
                 if not (found := read_benchmark(b, data)): raise DataError(f'no {BENCHMARKS[b].needs} in the data folder')
                 files[b] = digest(found.files)
+            else: files[b] = 'hub'
             can.append(b)
         except PsiError as e:
             if data and not Path(data).is_dir(): raise
@@ -86,10 +95,7 @@ class _Work:
     def __init__(self, scale:Scale, data, runs, only:Sequence[str], make:Generator, command:str, unsafe:bool, said:Callable[[str], None]):
         self.scale, self.data, self.make, self.command, self.unsafe, self.said = scale, data, make, command, unsafe, said
         self.home, self.rows = Path(runs)/f'table1-{scale.name}', rows_of(scale, runs, data)
-        names = [r.name for r in self.rows if r.name != 'pool']
-        if unknown := [o for o in only if o not in names]: raise ConfigError(f'--only {unknown[0]}: there is no such row; they are {", ".join(names)}')
-        self.chosen = [r for r in self.rows if not only or r.name in only]
-        if any(r.pool for r in self.chosen): self.chosen = [r for r in self.rows if r.kind == 'pool' or r in self.chosen]
+        self.chosen = pick(self.rows, only)
         self.can, self.cannot, self.files = _possible(scale, data, unsafe)
         self.why, self.kept = {}, {}   # what failed in this call: where -> why; what data took, once it is whole
 
@@ -98,17 +104,19 @@ class _Work:
         return self.home/'trained'/row.name/re.sub(r'[^\w.-]+', '--', Path(model).name if os.path.exists(model) else model)/('base' if seed is None else f'seed-{seed}')
 
     def plain(self, e:Exception) -> str:
-        "Why something failed, without the names of this machine's folders"
+        "Why something failed, without addresses and the names of this machine's folders"
         text = f'{e.strerror}' if isinstance(e, OSError) and e.strerror else (str(e).splitlines() or [type(e).__name__])[0]
+        text = re.sub(r'\bhttps?://[^\s,;]*[^\s,;:.)]', 'an address', text)
         for path in filter(None, (self.home, self.data)): text = text.replace(f'{path}/', '').replace(str(path), Path(path).name)
-        return text
+        return re.sub(r'(?<![\w.])~?(?:/[^\s/:,;]+)+/([^\s/:,;]+)', r'\1', text)
 
 # %% ../../nbs/experiments/20_table1.ipynb #3f0290f0
-def _share(home:Path, row:Row):
-    "Replies of another row to requests that are this one's, too"
-    have, mine = home/row.twin/'journal.sqlite', home/row.name/'journal.sqlite'
-    if not row.shares or mine.exists() or not (home/row.twin/'instances.jsonl').exists(): return
-    with closing(Journal(have, repair=False)) as theirs, closing(Journal(mine)) as ours: theirs.give(ours, row.shares)
+def _share(home:Path, row:Row, twin:Row):
+    "Replies of another row to requests that are this one's, too; none where more than the part left out differs"
+    one, other = (_flat(r.config.model_dump()) for r in (row, twin))
+    if {k for k in one | other if one.get(k) != other.get(k)} - {'reflect.data', 'reflect.sample', 'generate.principles'} or not row.shares or not (home/twin.name/'instances.jsonl').exists(): return
+    (home/row.name).mkdir(parents=True, exist_ok=True)
+    with closing(Journal(home/twin.name/'journal.sqlite', repair=False)) as theirs, closing(Journal(home/row.name/'journal.sqlite')) as ours: theirs.give(ours, row.shares)
 
 # %% ../../nbs/experiments/20_table1.ipynb #41bec122
 @patch
@@ -122,7 +130,7 @@ def make_data(self:_Work, row:Row):
     "The run of a row"
     if row.config is None: return
     if row.pool and ('pool',) in self.why: self.why[row.name,] = f'the pool failed: {self.why["pool",]}'; return
-    if row.twin: _share(self.home, row)
+    if row.twin: _share(self.home, row, next(r for r in self.rows if r.name == row.twin))
     try: self.make(row.config, runs=self.home, said=lambda line: self.said(f'{row.name}: {line}'))
     except (PsiError, OSError) as e: self.failed((row.name,), e)
 
@@ -167,6 +175,16 @@ def carbon(self:_Work):
     "How energy is measured: as in the runs"
     return next((r.config.carbon for r in self.rows if r.config), Config().carbon)
 
+# %% ../../nbs/experiments/20_table1.ipynb #cf2ade92
+def _public(v):
+    "A setting without the names of this machine's folders"
+    if isinstance(v, list): return [_public(x) for x in v]
+    return Path(v).name if isinstance(v, str) and ('/' in v or os.sep in v) and (os.path.isabs(v) or v.startswith('~') or os.path.exists(v)) else v
+
+def _shown(settings:dict) -> dict:
+    "Settings as they may be shown: dotted names, without addresses and folders, and without what may not be said"
+    return {k: _public(v) for k, v in _flat(settings).items() if not k.endswith(('boundary.patterns', 'boundary.terms'))}
+
 # %% ../../nbs/experiments/20_table1.ipynb #1c2d56d4
 def typed(
     scale:str, # as after --scale
@@ -174,16 +192,14 @@ def typed(
     only:str='', # as after --only
 ) -> str: # what shapes the result, without addresses and folders of this machine
     "The command, for the result"
-    shapes = lambda x: (k := x.partition('=')[0].strip()) == 'name' or _flat({k.split('.')[-1]: ''})
-    bare = lambda x: re.sub(r'/[^\s"\',\]]+', lambda m: Path(m[0]).name if os.path.exists(m[0]) else m[0], x)
-    kept = [f'--set {shlex.quote(bare(x))}' for x in sets if shapes(x)]
+    given = {}
+    for x in sets: put_setting(given, x)
+    settings = ({'name': given['name']} if 'name' in given else {}) | _shown(given)
+    plain = lambda v: v if isinstance(v, str) and re.fullmatch(r'[A-Za-z][\w.-]*', v) else _toml(v)
+    kept = ['--set ' + shlex.quote(f'{k}={plain(v)}') for k, v in settings.items()]
     return ' '.join(['psi experiment table1', f'--scale {scale}', *kept, *([f'--only {only}'] if only else []), '--data DATA'])
 
 # %% ../../nbs/experiments/20_table1.ipynb #378d7989
-def _public(v):
-    "A setting without the names of this machine's folders"
-    return Path(v).name if isinstance(v, str) and ('/' in v or os.sep in v) and os.path.exists(v) else [_public(x) for x in v] if isinstance(v, list) else v
-
 def _looks(xs:Sequence[Instance]) -> dict:
     "What a dataset is like, in four numbers"
     words = lambda texts: fmean(len(t.split()) for t in texts)
@@ -200,13 +216,13 @@ def _marks(r:Run) -> dict[str, int]:
 
 def _row_doc(w:_Work, row:Row) -> dict:
     "What is known of a row's data"
-    out = dict(name=row.name, kind=row.kind, title=row.title, writer=row.writer, against=row.against, pool=row.pool, settings=row.config and {k: _public(v) for k, v in _flat(row.config.model_dump()).items()}, n=0, counts={}, looks=None, examples=[], marks={}, took=None, why='')
+    out = dict(name=row.name, kind=row.kind, title=row.title, writer=_public(row.writer), against=row.against, pool=row.pool, settings=row.config and _shown(row.config.model_dump()), n=0, counts={}, looks=None, examples=[], marks={}, took=None, why='')
     if row.config is None: return out
     folder = w.home/row.name
     if not (folder/'instances.jsonl').exists() or (row.name,) in w.why: return out | dict(why=w.why.get((row.name,), 'not made yet' if row in w.chosen else 'left out by --only'))
     if row.name not in w.kept:   # whole data does not change any more
         r = Run(folder)
-        w.kept[row.name] = dict(n=len(r.instances), counts=r.waterfall(), looks=_looks(r.instances), examples=_examples(r), marks=_marks(r), took=_took(r.ledger(), small=row.kind in ('alpaca', 'psi')) if (folder/'journal.sqlite').exists() else None)
+        w.kept[row.name] = dict(n=len(r.instances), counts=r.waterfall(), looks=_looks(r.instances), examples=_examples(r), marks=_marks(r), took=_took(r.ledger(row.config), small=row.kind in ('alpaca', 'psi')) if (folder/'journal.sqlite').exists() else None)
     return out | w.kept[row.name]
 
 def _training_doc(w:_Work, row:Row, model:str, seed:int, at:Path) -> dict|None:
@@ -231,15 +247,15 @@ def _score_docs(w:_Work, row:Row, model:str, seed:int|None, at:Path) -> tuple[li
         elif b in w.can and (at/'done.json').exists(): docs.append(out | dict(why=f'could not be measured while the model was there; delete {at.relative_to(w.home)} to train and measure again'))
     return docs, scores
 
-def _differences(w:_Work, scores:dict, by:dict, benchmarks:Sequence[str]) -> list[dict]:
+def _differences(w:_Work, scores:dict, benchmarks:Sequence[str]) -> list[dict]:
     "Every PSI row against its Alpaca row"
     out = []
     for row in (r for r in w.rows if r.against):
         for model in map(_public, w.scale.models):
             of = lambda name, b: {seed: x[b] for (n, m, seed), x in scores.items() if (n, m) == (name, model) and b in x}
             found = {b: d for b in benchmarks if (d := paired(of(row.name, b), of(row.against, b)))}
-            a, c = ((by.get((name, model, 'overall')) or {}) for name in (row.name, row.against))
-            if a and c: found['overall'] = dict(value=a['mean'] - c['mean'], stderr=None, n=0, seeds=min(a['seeds'], c['seeds']))
+            ours, theirs = ({seed: fmean(x[b].value for b in benchmarks) for (r, m, seed), x in scores.items() if (r, m) == (name, model) and all(b in x for b in benchmarks)} for name in (row.name, row.against))
+            if both := ours.keys() & theirs.keys(): found['overall'] = dict(value=fmean(ours[s] - theirs[s] for s in both), stderr=None, n=0, seeds=len(both))
             out += [dict(row=row.name, against=row.against, model=model, benchmark=b, **d) for b, d in found.items()]
     return out
 
@@ -254,7 +270,6 @@ def _machine() -> dict:
 @patch
 def document(self:_Work) -> dict:
     "All that is in the folder, as one document"
-    from importlib.metadata import version
     trainings, scores, as_they_are = [], [], {}
     for row in (r for r in self.rows if r.kind != 'pool'):
         for model in self.scale.models:
@@ -266,10 +281,10 @@ def document(self:_Work) -> dict:
     measured = [b for b in self.scale.measure.benchmarks if b in self.can or any(b in x for x in as_they_are.values())]
     found = means(scores, measured)
     shares = [r for r in self.rows if r.pool]
-    return dict(schema=1, experiment='table1', command=self.command, scale={k: _public(v) for k, v in _flat(self.scale.model_dump()).items()} | dict(name=self.scale.name),
+    return dict(schema=1, experiment='table1', command=self.command, scale=_shown(self.scale.model_dump()) | dict(name=self.scale.name), carbon=self.carbon.model_dump(),
         versions=_versions() | {k: version(k) for k in ('trl', 'lm_eval')}, machine=_machine(), benchmarks=measured, not_measured={b: self.plain(DataError(w)) for b, w in self.cannot.items() if b not in measured},
         rows=[_row_doc(self, r) for r in self.rows], trainings=trainings, scores=scores, means=found,
-        differences=_differences(self, as_they_are, {(m['row'], m['model'], m['benchmark']): m for m in found}, measured),
+        differences=_differences(self, as_they_are, measured),
         shared=dict(n=self.scale.pool, rows=[r.name for r in shares]) if shares else {})
 
 # %% ../../nbs/experiments/20_table1.ipynb #c23e8df9
@@ -288,9 +303,10 @@ def table1(
     work = _Work(scale, data, runs, only, make, command, unsafe, said)
     for b, why in work.cannot.items(): said(f'{BENCHMARKS[b].title}: not measured: {work.plain(DataError(why))}')
     with _held(work.home):
-        _claim(work.home, scale, work.files)
+        _claim(work.home, scale, work.files, _how(scale))
         write_text(work.home/'.pid', f'process {os.getpid()}')
         def save(): write_text(Path(out)/f'table1-{scale.name}.json', json.dumps(doc := work.document(), indent=1, sort_keys=True, ensure_ascii=False) + '\n'); return doc
+        for model in scale.models: base_folder(model, said)   # a misspelt one is told before the data are made
         for row in work.chosen: work.make_data(row)
         doc = save()
         for seed in (None, *scale.train_seeds):
