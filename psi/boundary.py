@@ -223,6 +223,13 @@ class Clearing(NamedTuple):
     dropped:list[Dropped]   # what it may not, and why
 
 # %% ../nbs/04_boundary.ipynb #6b76f45b
+def _unknown(ids:Sequence[str], K) -> str:
+    "Why pieces of knowledge cannot be compared with; '' where they can"
+    if not ids: return ''
+    if not len(K): return 'this guard knows of none; name it as knowledge.source, or make the guard with it'
+    lost = set(ids) - set(K.locate(ids)) if hasattr(K, 'locate') else ()
+    return f'what it saw is not in the knowledge of this guard ({len(lost)} of {len(set(ids))} pieces); name the knowledge of the run that made it as knowledge.source, with the same words and overlap'*bool(lost)
+
 @patch
 def clear(self:Guard,
     instances:Iterable[Instance], # D_initial
@@ -232,7 +239,7 @@ def clear(self:Guard,
     instances, kept, dropped = list(instances), [], []
     for x in instances:
         if isinstance(x, Private): raise BoundaryError(f'clear: {x} was given; only instances can be cleared')
-        if x.origin and x.origin.knowledge and not len(self.knowledge): raise BoundaryError(f'clear: instance {x.id} was made with private knowledge, and this guard knows of none; make the guard with it')
+        if x.origin and (why := _unknown(x.origin.knowledge, self.knowledge)): raise BoundaryError(f'clear: instance {x.id} was made with private knowledge, and {why}')
     self.protect(x.input for x in instances)
     for x in instances:
         found = _findings(self, x)
@@ -370,4 +377,4 @@ def demand_cleared(
         if isinstance(x, Private): raise BoundaryError(f'{stage}: {x} was given to M_L; private knowledge goes to M_g alone')
         if not ((origin := getattr(x, 'origin', None)) and origin.knowledge): continue
         if not isinstance(x, Cleared): raise BoundaryError(f'{stage}: instance {x.id} was made with private knowledge and has not been cleared; give what Guard.clear returns')
-        if not lm.guard or not len(lm.guard.knowledge): raise BoundaryError(f'{stage}: {lm.model} has no guard that knows the private knowledge which instance {x.id} was made with; use Guard.watch first')
+        if not lm.guard or _unknown(origin.knowledge, lm.guard.knowledge): raise BoundaryError(f'{stage}: {lm.model} has no guard that knows the private knowledge which instance {x.id} was made with; use Guard.watch first')

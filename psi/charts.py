@@ -134,14 +134,15 @@ def principles_view(
     high:Sequence[Principle], # P^H
     c:Clustering|None=None, # P^C; None where there is none
     given:bool|None=None, # were they given, and not learnt? The default is: where `c` is None
+    level:str='high', # 'low' where low-level principles were followed as they are
 ) -> View:
-    "High-level principles, each with the cluster that it sums up"
+    "The principles that $M_g$ followed, each with the cluster that it sums up"
     def row(p):
         j = p.origin.request if p.origin and c is not None else None
         if j is not None and not 0 <= j < len(c): j = None   # of another clustering
         mark = '' if j is None else f'<svg width="28" height="28" viewBox="-14 -14 28 28" role="img" aria-label="cluster {j}">{marker(j)}</svg>'
         return mark or '–', '' if j is None else f'{len(c.members(j))}', f'<bdi>{esc(p.text, 2000)}</bdi>'
-    says = f'{len(high)} high-level principles' + ', given and not learnt'*(c is None if given is None else given)
+    says = f'{len(high)} {level}-level principles' + ', given and not learnt'*(c is None if given is None else given)
     return View(table(('cluster', '#low-level', 'principle'), map(row, high), says), says)
 
 # %% ../nbs/14_charts.ipynb #2f9b3c4b

@@ -124,7 +124,7 @@ def carbon(
     from psi.config import read_config
     from psi.folder import Run
     r = Run(folder)
-    book = r.ledger(read_config(Path(folder)/'psi.toml', set or ()))
+    book = r.ledger(read_config(Path(folder)/'psi.toml', set) if set else None)
     kg = book.data.sum('kg')
     _show(book._repr_markdown_() + _among(kg, len(r.instances)))
     if figure: _save(plot_table_2({r.folder.name: None if kg.lacks else (kg.low, kg.high)}, len(r.instances) or None), figure)
@@ -155,6 +155,7 @@ def audit(
     _show(found._repr_markdown_())
     surfaced = r.surfaced(knowledge) if data else []
     if data: _show(_surfaced(surfaced, len(r.instances)))
+    if r.private and not r.config.knowledge.source: print(f'{folder}: its data were made with private knowledge in another run; that was not compared here', file=sys.stderr)
     if surfaced or not found.clean: raise typer.Exit(1)
 
 # %% ../nbs/21_cli.ipynb #a58deace

@@ -102,6 +102,11 @@ def to_dict(
     return {'id': d.pop('id'), **d} if 'id' in d else d
 
 # %% ../nbs/00_core.ipynb #17fe65c7
+def _origin(d) -> Origin|None:
+    "The origin in a record; None where another program calls something else by that name"
+    if not isinstance(d, dict) or not isinstance(d.get('stage'), str): return None
+    return Origin(**{f.name: d[f.name] for f in fields(Origin) if f.name in d})
+
 def from_dict(
     cls:type, # Instance, Principle or Dropped
     d:dict,   # what `to_dict` made; fields that the record does not have are ignored
@@ -109,7 +114,7 @@ def from_dict(
     "The record that `to_dict` took apart"
     known = {f.name for f in fields(cls)}
     d = {k: v for k, v in d.items() if k in known and v is not None}
-    if isinstance(d.get('origin'), dict): d['origin'] = Origin(**d['origin'])
+    if 'origin' in d: d['origin'] = _origin(d['origin'])
     if isinstance(d.get('instance'), dict): d['instance'] = from_dict(Instance, d['instance'])
     return cls(**d)
 

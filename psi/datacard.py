@@ -202,7 +202,8 @@ _WAYS = { # method: how its data came about
 def _made(run:Run) -> str:
     "Prose and table"
     c, given = run.config, run.config.generate.principles
-    way = ('a small model writes tasks, a large one reads some of them and says what should be better, and under these principles the small model writes the dataset' if learns(c) else
+    first = 'a large model reads the seeds' if c.reflect.data == 'seeds' else 'a small model writes tasks, a large one reads ' + ('some of them' if c.reflect.sample else 'as many of them as fit')
+    way = (f'{first} and says what should be better, and under these principles the small model writes the dataset' if learns(c) else
            f'a small model writes the dataset and sees {_saw(c)}; of the method it is the last stage, without principles' if given == 'none' else 'a small model writes the dataset under principles that were there already; no large model was asked in this run')
     how = f'{_WAYS[c.method]}.' if c.method in _WAYS else f'By principle-based self-instruct ("Evolution without Large Models: Training Language Model with Task Principles"), in the open implementation psi: {way}.'
     return f'''## How it was made
@@ -258,7 +259,8 @@ def guarded(
 # %% ../nbs/14_datacard.ipynb #feb39d8a
 def _secrets(run:Run, knowledge:str) -> set[str]|None:
     "Ids of instances and principles that hold what may not leave; None where that cannot be told"
-    if not guarded(run.config): return None if run.private else set()   # made with private knowledge in another run, which is not known here
+    if run.private and not run.config.knowledge.source: return None   # made with private knowledge in another run, which is not known here
+    if not guarded(run.config): return set()
     try: return {s.id for s in audit_data([*run.instances, *(Instance(p.text, id=p.id) for p in run.principles)], run._guard(knowledge))}
     except PsiError: return None
 
@@ -324,8 +326,9 @@ def _audited(run:Run, hide:set[str]|None, knowledge:str) -> str:
     "The verdict, in numbers: no text"
     try: verdict = run.audit(knowledge).verdict
     except PsiError: verdict = 'not made: the journal of the run, or what may not leave, is not where it was'
+    if elsewhere := run.private and not run.config.knowledge.source: verdict += ', but the data were made with private knowledge in another run, and that was not compared'
     out = f'## What left for the large model\n\nThe audit: {verdict}.'
-    if not guarded(run.config): return out
+    if elsewhere or not guarded(run.config): return out
     c, b = run.config.knowledge, run.config.boundary
     what = ' or '.join([f'repeat {b.n} words or more of the private knowledge in a row']*bool(c.source) + ['hold a term or a pattern that may not leave']*bool(b.terms or b.patterns))
     bad = None if hide is None else sum(x.id in hide for x in run.instances)

@@ -25,7 +25,7 @@ from .ledger import cost
 from .lm import LM
 from .meter import measured
 from .pipeline import feasible
-from .work import _Work, _held, _settings, source_size
+from .work import _Work, _held, _settings, _source, source_size
 from .setup import digest, given_principles, learns, models_of, make_guard, make_knowledge, make_prices, make_seeds, private_inputs, seeds_digest
 from .prompts import parse_principle, reflect_prompt, summarize_prompt
 from .reflect import _principles, fitting
@@ -358,14 +358,15 @@ def _of_evol_instruct(work:_Work, k:int) -> list[Part]:
     ask = lambda prompts, stage, turns=lambda i: (): _probe(work, lm, [Request(t, stage, i, i, turns=turns(i)) for i, t in enumerate(prompts)], stage, flight)
     way = lambda i: ways[i % len(ways)]
     first = ask([evolve_prompt(x, way(i)) for i, x in enumerate(seen[:k])], 'evolve', lambda i: evolve_turns(way(i)))
-    tasks = [(x, Instance(t)) for x, r in zip(seen, first.replies) if (t := parse_task(r.text)) and not eliminated(t)]
+    whole = lambda r: r.finished and not r.error   # what was cut off is not kept
+    tasks = [(x, Instance(t)) for x, r in zip(seen, first.replies) if whole(r) and (t := parse_task(r.text)) and not eliminated(t)]
     if not tasks: raise DataError(f'evolve: {lm.model} evolved none of {len(seen[:k])} tasks; use a larger model as M_L')
     second = ask([compare_prompt(x, t, lm.mode) for x, t in tasks], 'compare')
     better = [t for (_, t), r in zip(tasks, second.replies) if parse_gain(r.text)]
     third = ask([answer_prompt(t, lm.mode) for t in better or [t for _, t in tasks]], 'answer')
-    good = sum(not eliminated(t.instruction, True, r.text.strip()) for t, r in zip(better, third.replies))
+    good = sum(whole(r) and not eliminated(t.instruction, True, r.text.strip()) for t, r in zip(better, third.replies))
     n, passed = sure(work.config.generate.n), [share(len(tasks), len(seen[:k])), share(len(better), len(tasks)), share(good, len(better))]
-    per = lambda gs: _whole(Guess(*(n.mid/max(math.prod(getattr(g, end) for g in gs), 1e-9) for end in ('high', 'mid', 'low'))))
+    per = lambda gs: _whole(Guess(*(n.mid/p if (p := math.prod(getattr(g, end) for g in gs)) else math.inf for end in ('high', 'mid', 'low'))))
     return [*parts, *(_part(work, lm, p, per(passed[j:])) for j, p in enumerate((first, second, third)))]
 
 # %% ../nbs/14_estimate.ipynb #9c338851
@@ -388,7 +389,7 @@ def estimate(
     if not models_of(config): raise ConfigError(f'method = "{config.method}" asks no model, so there is nothing to estimate; psi run takes the data at once')
     feasible(config)
     seeds, K = make_seeds(config), make_knowledge(config)
-    what = _settings(config), seeds_digest(seeds), private_inputs(K, make_guard(config, K)), [(m.base_url, m.concurrency, m.context, m.adapt) for m in (config.M_L, config.M_g)]
+    what = _settings(config), *([source.digest] if (source := _source(config, Path(runs)/config.name)) else []), seeds_digest(seeds), private_inputs(K, make_guard(config, K)), [(m.base_url, m.concurrency, m.context, m.adapt) for m in (config.M_L, config.M_g)]
     folder = Path(runs)/'estimates'/f'{config.name}-{digest(*what)[:8]}'
     with _held(folder):
         work = _Work(folder, config.model_copy(update=dict(budget=BudgetConfig())), said)

@@ -104,14 +104,14 @@ def ledger(self:Run,
     if not (self.folder/'journal.sqlite').exists(): raise DataError(f'{self.folder/"journal.sqlite"}: this run has asked no model yet')
     files = [p for p in (self.folder/'journal.sqlite', self.folder/'model'/'journal.sqlite', self.folder/'eval'/'journal.sqlite') if p.exists()]
     with ExitStack() as open_ones: book = ledger_of(config or self.config, [open_ones.enter_context(closing(Journal(p, repair=False))) for p in files], len(self.instances))
-    return book.with_source(self._shares(config and book)) if self.taken else book
+    return book.with_source(self._shares(config and book)) if self.taken or self.config.source.data and self.instances else book
 
 # %% ../nbs/14_folder.ipynb #0dff265f
 @patch
 def _shares(self:Run, elsewhere:Ledger|None=None) -> list:
     "Entries of what the source took; as they were counted there, or at another place"
     d = self.taken
-    try: found = source_entries(d['ledger'], d['n']/d['of'])
+    try: found = source_entries(d['ledger'], d['n']/d['of']) if d else source_entries(None)
     except (LookupError, TypeError, AttributeError): raise DataError(f'{self.folder/"source.json"}: its ledger cannot be read; delete it and run the same again') from None
     return [counted_at(e, elsewhere.grid, elsewhere.far) for e in found] if elsewhere else found
 
@@ -177,7 +177,7 @@ def places(self:Run,
 ) -> dict[str, str]: # id -> file and line; '' where the knowledge is not there any more
     "Where the pieces of private knowledge stand that a record was made with"
     ids = list(ids)
-    try: found = make_knowledge(self.config).locate(ids) if ids else {}
+    try: found = K.locate(ids) if ids and (K := make_knowledge(self.config)) else {}
     except DataError: found = {}
     return {k: found.get(k, '') for k in ids}
 

@@ -41,7 +41,7 @@ def private(self:_Work) -> dict:
 def cleared(self:_Work, instances:list[Instance], need:int, last:str, todo:str) -> list[Instance]:
     "What M_L may see of D_initial or of a source (section 4.1); `last` is the stage after which it is not asked any more"
     self.guard.protect([d.instance.input for d in self.dropped if d.reason == 'may not leave' and d.origin.stage in ('expand', 'generate')] + [x.input for x in instances])
-    if last in self.manifest['stages']: return read_records(self.folder/'cleared.jsonl', Instance)
+    if last in self.manifest['stages'] and self.is_done('clear', [x.id for x in instances], ['cleared.jsonl']): return read_records(self.folder/'cleared.jsonl', Instance)
     c = self.guard.clear(instances)
     if len(c.instances) < need: raise ConfigError(f'clear: M_L may see {len(c.instances)} of {len(instances)} instances, {todo}, and give this run another name')
     self.records('clear', 'cleared.jsonl', Instance, instances, lambda: c)
@@ -62,7 +62,8 @@ def seen(self:_Work, initial:list[Instance]) -> list[Instance]:
     "What M_L may see of D_initial"
     c, r = self.config, self.config.reflect
     last, need = 'summarize' if c.generate.principles == 'learn' else 'reflect', r.T*r.size if r.sample else 1
-    return self.cleared(initial, need, last, f'reflect.T x reflect.size needs {need}; set boundary.policy to "redact", or raise expand.n')
+    wants = f'reflect.T x reflect.size needs {need}' if r.sample else 'at least one is needed'
+    return self.cleared(initial, need, last, f'{wants}; set boundary.policy to "redact", or ' + ('add seeds' if r.data == 'seeds' else 'raise expand.n'))
 
 @patch
 def low(self:_Work, initial:list[Instance]) -> list[Principle]:
@@ -83,7 +84,7 @@ def clusters(self:_Work, low:list[Principle]) -> Clustering:
         self.M_L.close()
         return cluster(low, **self.config.cluster.model_dump(), seed=self.config.seed), []
     def save(c): write_text(path, json.dumps({'principles': [p.id for p in low], **c.to_dict()}) + '\n')
-    return self.stage('cluster', [p.id for p in low], make, save, lambda: Clustering.from_dict(json.loads(path.read_text())))
+    return self.stage('cluster', [p.id for p in low], [path.name], make, save, lambda: Clustering.from_dict(json.loads(path.read_text())))
 
 @patch
 def high(self:_Work, low:list[Principle], clusters:Clustering) -> list[Principle]:
@@ -130,7 +131,7 @@ def start(self:_Work) -> list[Instance]:
     def save(xs):
         write_text(self.folder/'source.json', json.dumps(self.source.told(), indent=1, ensure_ascii=False) + '\n')
         write_records(path, xs)
-    return self.stage('source', self.source.digest, lambda: (self.source.instances, []), save, lambda: read_records(path, Instance))
+    return self.stage('source', self.source.digest, ['source.json', path.name], lambda: (self.source.instances, []), save, lambda: read_records(path, Instance))
 
 def _alpaca(work:_Work) -> Iterator[str]: work.data([]); yield 'generate'
 def _imported(work:_Work) -> Iterator[str]: work.start(); yield 'source'
@@ -148,7 +149,7 @@ def rated(self:_Work, pool:list[Instance], seen:list[Instance]) -> list[Instance
     def save(xs):
         write_text(self.folder/'scores.jsonl', ''.join(json.dumps(asdict(r), ensure_ascii=False) + '\n' for r in ratings))
         write_records(self.folder/'instances.jsonl', xs)
-    return self.stage('rate', [x.id for x in seen], make, save, lambda: read_records(self.folder/'instances.jsonl', Instance))
+    return self.stage('rate', [x.id for x in seen], ['scores.jsonl', 'instances.jsonl'], make, save, lambda: read_records(self.folder/'instances.jsonl', Instance))
 
 def _alpagasus(work:_Work) -> Iterator[str]:
     pool, n = work.start(), work.config.generate.n

@@ -45,6 +45,8 @@ class Report:
     def audit(self) -> Audit|str: return self._try(self.run.audit)
     @cached_property
     def baseline(self) -> str: return '' if (m := self.run.config.method) == 'psi' else METHODS[m]   # a method without principles
+    @property
+    def _level(self) -> str: return 'low' if self.run.config.generate.principles == 'low' else 'high'   # of the principles that M_g followed
     @cached_property
     def learnt(self) -> bool: return learns(self.run.config)
     @cached_property
@@ -104,7 +106,7 @@ def _said(text:str) -> View: return View(f'<p class="muted">{esc(text)}</p>', te
 
 @patch
 def waterfalls(self:Report) -> list[View]:
-    "What became of the candidates, of both stages of the small model"
+    "What became of the candidates, stage by stage"
     if not self.has('dropped.jsonl'): return [_said('It is not known what was dropped, so there is no waterfall.')]
     to = 'the data' if self.run.stages[-1] == 'generate' else 'the source'
     named = dict(expand='Expand, from the seeds to the initial instances', generate=f'Generate, from the {"seeds" if self.baseline else "principles"} to {to}', source='Source, what was taken of data that were there',
@@ -117,7 +119,7 @@ def views(self:Report) -> dict[str, View]:
     "All pictures and tables but the waterfalls, by name"
     r, book, out = self.run, self.ledger, {}
     out['map'] = map_view(self.clusters) if self.clusters else _said(self.unfit or ('There is no map: the principles were given.' if self.given else 'There is no map: the low-level principles were used as they are.' if 'cluster' not in r.stages else 'There is no map yet: the low-level principles are not clustered.'))
-    out['principles'] = principles_view(r.principles, self.clusters, bool(self.given)) if r.principles else _said('There are no high-level principles.')
+    out['principles'] = principles_view(r.principles, self.clusters, bool(self.given), self._level) if r.principles else _said('There are no high-level principles.')
     out['lengths'] = lengths_view(r.instances) if r.instances else _said('There are no instances yet.')
     out['verbs'] = verbs_view(r.instances) if r.instances else _said('')
     out['cost'] = ledger_view(book) if isinstance(book, Ledger) else _said(f'Not known: {book}.')
@@ -294,13 +296,15 @@ def _config(self:Report) -> str:
 
 # %% ../nbs/14_report.ipynb #f152464d
 _CANDIDATES = {'source': 'These data were there before; each instance of the source is a candidate.', 'rate': 'The large model scored each instance of the source; each is a candidate.', 'evolve': 'The large model rewrote tasks, round after round; each attempt is a candidate.'}
-_LOW = 'The large model read small subsets of the instances and wrote what it would do better: the low-level principles. The small model followed them as they are.'
+_CAME = {'low': 'The small model followed them as they are.', 'high': 'Those that say the same were brought together in soft clusters, and each cluster became one high-level principle, which the small model then followed.'}
 
 # %% ../nbs/14_report.ipynb #d157f787
 @patch
 def _prose(self:Report, cut:str) -> dict[str, str]:
     "Paragraphs of the page, by place"
     r, learnt, seeded = self.run, self.learnt, {'expand', 'generate'} & set(self.run.stages)
+    how = r.config.reflect
+    read = ('small subsets of ' if how.sample else 'as many as one request holds of ') + ('the seeds' if how.data == 'seeds' else 'the initial instances')
     note = f' <span class="note" style="display:inline-block">{esc(cut)}</span>' if cut else ''
     shown = len(r.principles) > 1 and all(set(p.id for p in r.principles) <= set(x.origin.parents) for x in r.instances if x.origin)
     before = 'a seed or an instance' if self.has('seeds.jsonl') else 'among the instances' + ', since the seeds are not in this folder'*bool(seeded)
@@ -308,9 +312,9 @@ def _prose(self:Report, cut:str) -> dict[str, str]:
     shows = 'the principles and seeds in its prompt, and what stands' if not self.baseline else 'what its prompt showed, and what stands'
     return dict(
         waterfall_intro=_CANDIDATES.get(r.stages[-1], 'The small model writes lists of tasks; each task in them is a candidate.'),
-        principles_intro=_LOW if learnt and r.config.generate.principles == 'low' else 'The large model read small subsets of the initial instances and wrote what it would do better: the low-level principles. Those that say the same were brought together in soft clusters, and each cluster became one high-level principle, which the small model then followed.' if learnt else 'The principles of this run were given to it.',
+        principles_intro=f'The large model read {read} and wrote what it would do better: the low-level principles. {_CAME[self._level]}' if learnt else 'The principles of this run were given to it.',
         map_hint='Each sign is a low-level principle; what is near in meaning is near on the map. Its number and shape say which cluster it belongs to most; a dashed ring means that it belongs to several. Hover over one, or reach the map with Tab and move with the arrow keys. Choose a cluster below the map to see what its principle was made from.' if self.clusters else 'Choose a principle to see what came of it.',
-        data_intro=f'Open an instance for its sources: the request, {shows} behind those. {score}' + (' Every request shows all high-level principles, so a filter by one of them finds every instance; a filter by a seed, from its record, finds those whose request showed it.' if shown and r.instances else '') + note if r.instances else 'There is no data yet.',
+        data_intro=f'Open an instance for its sources: the request, {shows} behind those. {score}' + (f' Every request shows all {self._level}-level principles, so a filter by one of them finds every instance; a filter by a seed, from its record, finds those whose request showed it.' if shown and r.instances else '') + note if r.instances else 'There is no data yet.',
         dropped_intro='Each with its reason and, where it was too similar to something, that beside it.' if r.dropped else 'Nothing was dropped.' if self.has('dropped.jsonl') else 'What was dropped is not in this folder.',
         noscript_data=f'{len(r.instances):,} instances; they are in instances.jsonl.')
 

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from .anonymize import Anonymizer
 from .baselines.alpagasus import rate_prompt
-from .baselines.evol_instruct import OPERATIONS, answer_prompt, compare_prompt, evolve_prompt
+from .baselines.evol_instruct import OPERATIONS, answer_prompt, compare_prompt, evolve_prompt, evolve_turns
 from .boundary import Guard, home, read_terms
 from .carbon import KG_A_KWH, grid
 from .config import Config, ModelConfig
@@ -79,8 +79,9 @@ def models_of(
 # %% ../nbs/13_setup.ipynb #041dfdc8
 def _own_prompts(c:Config) -> list[str]:
     "What psi itself says to M_L in a run"
-    if c.method == 'alpagasus': return [rate_prompt(_NOTHING, c.alpagasus.dimension)]
-    if c.method == 'evol_instruct': return [*(evolve_prompt(_NOTHING, k) for k in OPERATIONS), compare_prompt(_NOTHING, _NOTHING), answer_prompt(_NOTHING)]
+    mode = c.M_L.mode
+    if c.method == 'alpagasus': return [rate_prompt(_NOTHING, c.alpagasus.dimension, mode)]
+    if c.method == 'evol_instruct': return [*(evolve_prompt(_NOTHING, k) for k in OPERATIONS), *(text for k in OPERATIONS for _, text in evolve_turns(k)), compare_prompt(_NOTHING, _NOTHING, mode), answer_prompt(_NOTHING, mode)]
     return [reflect_prompt([]), summarize_prompt([])]
 
 _NOTHING = Instance('')

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../nbs/14_work.ipynb #39a246cb
 import json, os, platform, sys, time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
@@ -72,7 +72,7 @@ def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
     try: have = json.loads(path.read_text())
     except ValueError as e: raise DataError(f'{path}: not JSON ({e}); delete it to rebuild the run from its journal') from None
     if not (isinstance(have, dict) and all(isinstance(have.get(k), dict) for k in ('settings', 'weights', 'stages'))): raise DataError(f'{path}: not what psi wrote; delete it to rebuild the run from its journal')
-    for k in sorted(want | have['settings']):
+    for k in sorted(want | have['settings'], key=lambda k: (not (k in want and k in have['settings']), k)):   # what only one of them has follows from another
         if (a := have['settings'].get(k, default.get(k))) != (b := want.get(k)):
             what = 'the seeds have changed' if k == 'seeds' else 'what stands at source.data has changed' if k == 'source.data' and a and b else f'{k}: the content has changed' if k in inputs else f'{k} was {a!r}, now it is {b!r}'
             raise ConfigError(f'{folder}: holds another run ({what}); set it back, or give this run another name')
@@ -172,18 +172,28 @@ def part(self:_Work, stage:str) -> dict:
 
 # %% ../nbs/14_work.ipynb #68f84fb0
 @patch
-def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Callable):
-    "The result of a stage: read back where it is done, else made, written and noted"
-    part, parts = self.part(name), PARTS.get(name, (name,))
-    mark = digest(name, part, inputs, self.manifest['settings']['seed'], self.manifest['weights'])
-    if self.manifest['stages'].get(name) == mark: self.said(f'{name}: done before'); return load()
+def mark(self:_Work, name:str, inputs) -> str:
+    "What a stage is known by when it is done"
+    return digest(name, self.part(name), inputs, self.manifest['settings']['seed'], self.manifest['weights'])
+
+@patch
+def is_done(self:_Work, name:str, inputs, files:Sequence[str]) -> bool:
+    "Was this stage done with these inputs, and are its files there?"
+    return self.manifest['stages'].get(name) == self.mark(name, inputs) and all((self.folder/f).exists() for f in files)
+
+@patch
+def stage(self:_Work, name:str, inputs, files:Sequence[str], make:Callable, save:Callable, load:Callable):
+    "The result of a stage: read back where it is done and its files are there, else made, written and noted"
+    parts = PARTS.get(name, (name,))
+    if self.is_done(name, inputs, files): self.said(f'{name}: done before'); return load()
     if self.budget: self.budget.check()
     with self.meter.stage(name, self.model_of(name)): result, dropped = make()
     mine = [d if d.origin and d.origin.stage in parts else replace(d, origin=replace(d.origin or Origin(name), stage=name)) for d in dropped]
-    self.dropped = [d for d in self.dropped if d.origin.stage not in parts] + mine
+    order = {p: i for i, s in enumerate(stages_of(self.config)) for p in PARTS.get(s, (s,))}
+    self.dropped = sorted([d for d in self.dropped if d.origin.stage not in parts] + mine, key=lambda d: order.get(d.origin.stage, -1))
     save(result)
     write_records(self.folder/'dropped.jsonl', self.dropped)
-    self.manifest['stages'][name] = mark
+    self.manifest['stages'][name] = self.mark(name, inputs)
     self.note()
     what = 'cluster' if name == 'cluster' else 'instance' if isinstance(result[0], Instance) else 'principle'
     self.said(f'{name}: {len(result)} {what}{"s" * (len(result) != 1)}' + (f', {len(dropped)} dropped' if dropped else ''))
@@ -194,7 +204,7 @@ def stage(self:_Work, name:str, inputs, make:Callable, save:Callable, load:Calla
 def records(self:_Work, name:str, file:str, cls:type, inputs, make:Callable) -> list:
     "A stage whose result is one file of records"
     path = self.folder/file
-    return self.stage(name, [x.id for x in inputs], make, lambda xs: write_records(path, xs), lambda: read_records(path, cls))
+    return self.stage(name, [x.id for x in inputs], [file], make, lambda xs: write_records(path, xs), lambda: read_records(path, cls))
 
 # %% ../nbs/14_work.ipynb #25b87cb9
 def _holder(folder:Path) -> str:

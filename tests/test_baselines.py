@@ -19,12 +19,13 @@ SEEDS = packaged_seeds()
 @pytest.mark.parametrize('said,score', {
     '4.5': 4.5, '4,5': 4.5, '0': 0, '5': 5, '5.0': 5, '4.': 4, ' 3 \n': 3, '\n\n2': 2, 'Score: 4.5/5': 4.5, '4.5/5': 4.5, '4.5 / 5': 4.5, '4.5 out of 5': 4.5, '4 out of five': 4, '**4.5**': 4.5, '*Score*: **4**': 4,
     'Score (0-5): 4': 4, 'Score (0 to 5): 4': 4, 'score = 3': 3, 'Rating: 3.5': 3.5, 'Helpfulness score: 3': 3, 'The score is 2.': 2, 'Score: [4.5]': 4.5, '# Score: 1': 1, 'Score: 4. It is right.': 4, 'Score: 4 - it is right': 4,
-    '4 stars': 4, '4 points.': 4, '4.5\nOf the 3 facts 2 are right.': 4.5, 'Score: 4.5/5.0': 4.5, '`4`': 4, '4\r\nGood.': 4}.items())
+    '4 stars': 4, '4 points.': 4, '4.5\nOf the 3 facts 2 are right.': 4.5, 'Score: 4.5/5.0': 4.5, '`4`': 4, '4\r\nGood.': 4, 'The overall helpfulness score is: 4': 4, 'Score - 4': 4, 'Score of 4: fine': 4, 'My rating: 4 stars': 4, 'Score: 4 (good)': 4, 'Score: 4, since it is short': 4}.items())
 def test_scores_that_are_read(said, score): assert parse_score(said) == score
 
 @pytest.mark.parametrize('said', ['', ' \n ', 'five', '7', '5.1', '50', '-1', '- 1', '+4', '4.5/10', '4/10', '4 of 10', '4 out of 10', '4 out of 50', '4/55', '4/5/6', 'between 3 and 4', '3-4', '3 - 4', '3–4', '3 to 4', '3 or 4', '4 5', '4, 5', '4;5', '4.5.6',
     '4,500', '4e0', '4th', '4%', '~4', '4+', '4~', '4x', 'x4', '٤', '④', '²', 'Ⅳ', '1. It is clear.', '1) It is clear', '3 of the facts are wrong.', 'The answer has 4 points.', 'I like it.\nScore: 4', 'Score:\n4', 'Score: four', 'Score: 3 or 4', 'Score: 4, or 3',
-    'Score: 4.5/10', 'Score: -1', 'Score: 3-4', 'Score: 4 (of 10)', 'Score: 7', 'Score: between 3 and 4', 'Score: about 4', 'Errors: 3', '[3, 4]', '{"score": 4}', 'nan', 'inf', 'Score: 4/5 or 3/5', '4/5 3'])
+    'Score: 4.5/10', 'Score: -1', 'Score: 3-4', 'Score: 4 (of 10)', 'Score: 7', 'Score: between 3 and 4', 'Score: about 4', 'Errors: 3', '[3, 4]', '{"score": 4}', 'nan', 'inf', 'Score: 4/5 or 3/5', '4/5 3',
+    'Score: 4 out of ten', 'Score: 4 (out of ten)', 'Score: 4 or five', 'Score: 4, or five', 'Score: 4 minus one', 'Score: 3 to five', 'Not a score of 5.', 'No score: 4', 'A score of 5 would be too high', 'Maximum score: 5', 'The highest score: 5', 'Rating: 4 percent', 'Score -1', 'Rating of 4 at most', 'Score: 4 and a half'])
 def test_scores_that_are_not(said): assert parse_score(said) is None
 
 @given(st.text())
@@ -221,6 +222,17 @@ def test_what_gives_nothing_ends_with_a_reason():
         with pytest.raises(EngineError, match=r'2 rounds in a row gave nothing to keep, 0 of 40 so far \(dropped: no gain 20\)'): evolved(url)
 
 def test_a_failed_evolution_leaves_its_parent_for_the_next_round():
+    "What nothing came of in the first round is evolved again in the second"
+    tried = []
+    def late(prompt, body):
+        if 'Task after' not in prompt: return 'Yes' if 'The second' in prompt else 'It is the moon.'
+        tried.append(prompt)
+        return '' if len(tried) <= 10 else f'Why {body["seed"]}?'
+    with scripted(late) as url: made = evolved(url, 10, rounds=2, concurrency=1)[0]
+    assert [d.reason for d in made.dropped] == ['no instruction']*10 and {x.origin.how.split()[-1] for x in made.instances} == {'2'}
+    assert sorted(x.origin.parents for x in made.instances) == sorted((x.id,) for x in SEEDS[:10])
+
+def test_the_same_words_again_are_a_duplicate():
     def once(prompt, body): return 'Why not?' if 'Task after' in prompt else 'Yes' if 'The second' in prompt else 'It is the moon.'
     with scripted(once) as url:
         with pytest.raises(EngineError, match='3 of 40|1 of 40|2 of 40'): evolved(url)   # the same words again are a duplicate

@@ -42,7 +42,9 @@ def rate_prompt(
 _number = r'(?P<score>[0-9](?:\.[0-9]{1,4}|,[0-9]{1,2})?)(?![\w+%~]|[.,/:-]\s*[0-9]|\s*[–—/]|\s*-\s*[0-9])'
 _scale = re.compile(r'\s*\(\s*(?:out of 5|0\s*(?:-|–|to)\s*5|[0-9.,]+\s*/\s*5)\s*\)', re.I)   # "Score (0-5): 4"
 _whole = re.compile(rf'{_number}\s*(?:points?|stars?)?\.?', re.I)
-_labelled = re.compile(rf'(?:\w+ ){{0,3}}?(?:score|rating)\s*(?:is|of|:|=|-)?\s*:?\s*{_number}', re.I)
+_other = r'(?!(?:not|no|an?|max\w*|min\w*|highest|lowest|best|worst|top|full|possible|any|perfect)\b)'   # what a score may be of, and what makes it another thing
+_labelled = re.compile(rf'(?:(?:the|my) )?(?:(?:overall|final) )?(?:{_other}[a-z]+ )?(?:score|rating)(?:\s*(?::|=|\bis\b|\bof\b)\s*:?\s*|\s+-\s+|\s+){_number}(?:\s*(?:points?|stars?))?(?=$|\s*[.,;:!(]|\s+-\s)', re.I)
+_goes_on = re.compile(r'\W*(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|hundred|half|or|to|out|of|percent|minus|plus|and|at)\b', re.I)
 _of_five = re.compile(r'(?<=[0-9])\s*(?:/\s*5(?:\.0+)?|out of (?:5|five)(?:\.0+)?)(?![\w/%]|[.,][0-9])', re.I)
 
 # %% ../../nbs/baselines/10_alpagasus.ipynb #ebdc1230
@@ -53,7 +55,7 @@ def parse_score(
     line = next((s for s in text.splitlines() if s.strip()), '')
     line = _of_five.sub('', _scale.sub('', re.sub(r'[*_`#\[\]]', '', line))).strip()
     m = _whole.fullmatch(line) or _labelled.match(line)
-    if not m or re.search('[0-9]', line[m.end():]): return None
+    if not m or re.search('[0-9]', line[m.end():]) or _goes_on.match(line, m.end()): return None
     score = float(m['score'].replace(',', '.'))
     return score if score <= 5 else None
 
