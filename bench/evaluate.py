@@ -3,7 +3,7 @@
     python bench/evaluate.py --data FOLDER             gemma3-270m-base in float32 on all cores, eight questions of each of three benchmarks; about fifteen minutes
     python bench/evaluate.py --data FOLDER --model smollm2-135m-instruct --limit 4 --benchmarks truthfulqa
 
-FOLDER holds the benchmarks' own files. Loading the model and building the prompts are not counted. `harness` is lm-evaluation-harness with its own class for transformers models, one answer at a time as is its default;
+FOLDER holds the benchmarks' own files. Loading the model is not counted, building the prompts is, in all of them alike. `harness` is lm-evaluation-harness with its own class for transformers models, one answer at a time as is its default;
 `psi` leaves out probabilities that nobody reads; `psi, prefix cache` reads what the answers to a question begin with once.
 """
 import argparse, json, statistics, subprocess, sys, tempfile, time
@@ -39,7 +39,10 @@ def measure(a, way):
     return out
 
 
-def child(way): return json.loads(subprocess.run([sys.executable, __file__, *sys.argv[1:], '--child', way], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
+def child(way):
+    done = subprocess.run([sys.executable, __file__, *sys.argv[1:], '--child', way], stdout=subprocess.PIPE, text=True)
+    if done.returncode: sys.exit(done.returncode)     # it has said why
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == '__main__':

@@ -108,7 +108,7 @@ def _source(c:Config, folder:Path) -> _Source|None:
     try: return _Source(data, imported(data, source_size(c), c.seed))
     except DataError:
         file = folder/('instances.jsonl' if c.method == 'imported' else 'source.jsonl')
-        if not (file.exists() and (told := folder/'source.json').exists()): raise
+        if Path(data).exists() or not (file.exists() and (told := folder/'source.json').exists()): raise   # what is there and cannot be read is a mistake
         return _Source(data, read_records(file, Instance), json.loads(told.read_text(encoding='utf-8')))
 
 # %% ../nbs/14_work.ipynb #258c2df3
