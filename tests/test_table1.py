@@ -378,6 +378,32 @@ def test_private_instances_are_not_shown():
     assert _examples(SimpleNamespace(private=True, instances=made)) == [] == _examples(SimpleNamespace(private=False, instances=made[1:2]))
 
 
+def test_killed_in_the_data_of_any_row(home, tmp_path):
+    "While lists are written, judged, evolved, and read for principles: the same table, and no reply that was kept is asked for again"
+    asked, lock = [], threading.Lock()
+    def slowly(prompt, body):
+        with lock: asked.append(body)
+        time.sleep(.01)
+        return everything(prompt, body)
+    kept = lambda runs: [(c['request'], j.parent.name, c['stage'], c['index']) for j in sorted(runs.glob('table1-mine/*/journal.sqlite')) for c in Journal(j, repair=False).rows()]
+    with scripted(slowly) as url:
+        sets = small(home, url, 'train_seeds=[0]', 'measure.benchmarks=["winogrande"]', 'pool=20', 'writer.model=author', 'row.psi-small.generate.principles=low', 'row.psi-small.expand.n=15', rows='["base", "alpaca_large", "alpagasus", "evol_instruct", "alpaca", "psi"]')
+        whole = table1(read_scale('smoke', sets), home/'data', tmp_path/'whole/runs', tmp_path/'whole/results', command=typed('smoke', sets), said=quietly)
+        assert not whole.failed, whole.failed
+        kills, had = 0, []
+        for row in ('pool', 'alpagasus', 'evol-instruct', 'alpaca-small', 'psi-small', ''):
+            del asked[:]
+            p = CONTEXT.Process(target=_go, args=(str(tmp_path/'heard'), sets, home, tmp_path/'cut'), daemon=True); p.start()
+            at, began = tmp_path/'cut/runs/table1-mine'/row, time.monotonic()
+            while row and p.exitcode is None and not ((at/'journal.sqlite').exists() and len(asked) > 2) and time.monotonic() - began < 120: time.sleep(.002)
+            if row and p.exitcode is None: os.kill(p.pid, signal.SIGKILL); kills += 1
+            p.join(300)
+            with lock: assert not [(h[1:], row) for b in asked for h in had if h[0] == b], row
+            had = kept(tmp_path/'cut/runs')
+        assert p.exitcode == 0, (tmp_path/'heard').read_text()
+    assert kills >= 4 and steady(Table1.read(tmp_path/'cut/results/table1-mine.json').doc) == steady(whole.doc)
+
+
 def test_what_ablations_share_is_asked_once(home, tmp_path):
     "PSI without sampling begins with PSI's own requests: they are in its ledger, and no engine heard them twice"
     asked, lock = [], threading.Lock()
