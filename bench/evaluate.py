@@ -6,7 +6,7 @@
 FOLDER holds the benchmarks' own files. Loading the model is not counted, building the prompts is, in all of them alike. `harness` is lm-evaluation-harness with its own class for transformers models, one answer at a time as is its default;
 `psi` leaves out probabilities that nobody reads; `psi, prefix cache` reads what the answers to a question begin with once.
 """
-import argparse, json, statistics, subprocess, sys, tempfile, time
+import argparse, json, statistics, subprocess, sys, time
 from pathlib import Path
 
 WAYS = {'harness': None, 'psi': dict(), 'psi, prefix cache': dict(prefix_cache=True)}
@@ -55,6 +55,7 @@ if __name__ == '__main__':
     p.add_argument('--repeat', type=int, default=1)
     p.add_argument('--child', choices=list(WAYS), help=argparse.SUPPRESS)
     a = p.parse_args()
+    if not Path(a.data).is_dir(): p.error(f'{a.data}: no such folder')
     if a.child: print(json.dumps(measure(a, a.child))); sys.exit()
     found = {w: [] for w in WAYS}
     for i in range(a.repeat):

@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from fastcore.basics import patch
 from .audit import Audit
-from .charts import COLOURS, SHAPES, WROTE, View, duration, esc, ledger_view, lengths_view, map_view, principles_view, table, verbs_view, visible, waterfall_view
+from .charts import COLOURS, SHAPES, WROTE, View, duration, esc, ledger_view, lengths_view, map_view, principles_view, scores_view, table, verbs_view, visible, waterfall_view
 from .cluster import Clustering
 from .config import to_toml
 from .core import ConfigError, Dropped, Instance, PsiError, write_text
@@ -112,7 +112,8 @@ def waterfalls(self:Report) -> list[View]:
     named = dict(expand='Expand, from the seeds to the initial instances', generate=f'Generate, from the {"seeds" if self.baseline else "principles"} to {to}', source='Source, what was taken of data that were there',
                  rate='Rate, from the source to the best of it', evolve='Evolve, from the source to the data')
     found = [(s, self.run.waterfall(s)) for s in self.run.stages if s in named]
-    return [waterfall_view(counts, named[s], WROTE.get(s, 'tasks that the model wrote')) for s, counts in found if counts['candidates']] or [_said('There are no candidates yet.')]
+    judged = [scores_view(self.run.scores, (x.id for x in self.run.instances))] if self.run.scores else []
+    return [waterfall_view(counts, named[s], WROTE.get(s, 'tasks that the model wrote')) for s, counts in found if counts['candidates']] + judged or [_said('There are no candidates yet.')]
 
 @patch
 def views(self:Report) -> dict[str, View]:
@@ -235,7 +236,8 @@ def to_dict(self:_Pack, run:Run, c:Clustering|None) -> dict:
     pieces = dict.fromkeys(k for r in self.requests for k in r[3])
     clusters = None if c is None else [[[i, round(float(c.memberships[i, j]), 4)] for i in c.members(j)] for j in range(len(c))]
     return dict(self.cols, at=self.at, requests=self.requests, reasons=[visible(r) for r in self.reasons], reason=self.reason, detail=self.detail, nearest=self.nearest,
-        clusters=clusters, places={k: visible(v) for k, v in run.places(pieces).items() if v} if pieces else {}, shapes=SHAPES, colours=COLOURS, source=bool(run.source))
+        clusters=clusters, places={k: visible(v) for k, v in run.places(pieces).items() if v} if pieces else {}, shapes=SHAPES, colours=COLOURS, source=bool(run.source), level='low' if run.config.generate.principles == 'low' else 'high',
+        scores={x.id: ['' if x.score is None else f'{x.score:g}', self.text(x.why)] for x in run.scores})
 
 # %% ../nbs/14_report.ipynb #8c9d6b7e
 _LEVELS = (10**9, 10**9, 10**9), (10**9, 400, 10**9), (10**9, 160, 10**9), (10**9, 160, 1000), (2000, 160, 1000), (800, 160, 500), (300, 100, 200), (150, 80, 100)

@@ -96,8 +96,10 @@ class _Source:
         return self.kept or dict(data=self.data, n=len(self.instances), of=len(imported(self.data)), ledger=book)
 
 # %% ../nbs/14_work.ipynb #898caff8
-def source_size(c:Config) -> int|None:
-    "How many instances of its source a run takes; None for all"
+def source_size(
+    c:Config, # of a run
+) -> int|None: # None for all
+    "How many instances of its source a run takes"
     if c.method == 'imported': return c.generate.n
     return c.source.n or (ceil(c.generate.n/c.evol_instruct.rounds) if c.method == 'evol_instruct' else None)
 

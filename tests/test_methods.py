@@ -1,5 +1,5 @@
 "Every method by one command: exactly n, resumable, with a ledger that counts what its source took"
-import json, random, re, shutil, signal, subprocess, sys, time
+import base64, gzip, json, random, re, shutil, signal, subprocess, sys, time
 from contextlib import closing
 from pathlib import Path
 import pytest
@@ -340,6 +340,9 @@ def test_a_report_and_a_card_speak_of_the_method(url, pool, tmp_path):
         assert 'principle' not in r._repr_markdown_() and 'cluster' not in r._repr_markdown_() and not any('yet' in m for m in Report(r).missing())
         assert ('Seeds: 120' in card) == (name == 'alpaca') and ('Source: ' in card) == (name != 'alpaca')
         assert str(tmp_path) not in card and str(pool.folder.parent) not in card and str(pool.folder.parent) not in page
+        told = json.loads(gzip.decompress(base64.b64decode(Report(r).packed()[0])))
+        assert told['scores'] == {x.id: ['' if x.score is None else f'{x.score:g}', x.why] for x in r.scores} and bool(r.scores) == (name == 'alpagasus') and told['level'] == 'high'
+        assert (f'The scores of the judge: {len(r.instances)} of {len(r.scores)} instances' in page) == (name == 'alpagasus')
 
 
 def test_the_command_does_it_all(url, pool, tmp_path, monkeypatch, capsys):

@@ -37,6 +37,7 @@ function report(D) {
   const N = D.a.length, KINDS = ['seed', 'initial', 'low', 'high', 'instance', 'dropped']
   const NAMES = { seed: 'Seed', initial: 'Initial instance', low: 'Low-level principle', high: 'High-level principle', instance: 'Instance', dropped: 'Dropped candidate' }
   const MANY = { seed: 'seeds', initial: 'initial instances', low: 'low-level principles', high: 'high-level principles', instance: 'instances' }
+  if (D.level === 'low') { NAMES.high = 'Followed principle'; MANY.high = 'followed principles' }   // low-level ones, as they are
   if (D.source) { NAMES.initial = 'Source instance'; MANY.initial = 'source instances' }
   const first = Object.fromEntries(KINDS.map((k, i) => [k, D.at[i]])), size = k => D.at[KINDS.indexOf(k) + 1] - first[k]
   const range = k => Array.from({ length: size(k) }, (_, i) => first[k] + i)
@@ -101,6 +102,8 @@ function report(D) {
     if (k === 'dropped') parts.unshift(el('p', {}, el('span', { class: 'tag' }, D.reasons[D.reason[n - first.dropped]]), el('bdi', {}, D.detail[n - first.dropped] || '')))
     if (k === 'dropped' && nearText(n)) parts.push(block(`Nearest that was kept before, ROUGE-L ${similar(n)}`, nearText(n)), D.near[n] >= 0 ? el('ul', { class: 'links' }, link(D.near[n])) : null)
     if (k === 'instance' && D.sim[n] >= 0) parts.push(el('p', { class: 'muted' }, `Nearest instruction that was there before: ROUGE-L ${similar(n)}`), D.near[n] >= 0 ? el('ul', { class: 'links' }, link(D.near[n])) : null)
+    const judged = isTask(k) && D.scores[D.id[n]]
+    if (judged) parts.push(block(judged[0] ? `The judge's score: ${judged[0]} of 5` : 'No score could be read in what the judge said', judged[1]))
     body.replaceChildren(...parts.filter(x => x), ...sources(n, k, r), ...(k === 'dropped' ? [] : offspring(n)))
     if (!dialog.open) dialog.showModal()
     dialog.scrollTop = 0; title.focus()
@@ -207,7 +210,7 @@ function report(D) {
     el('p', {}, el('button', { type: 'button', onclick: () => open(first.low + i) }, 'Sources, and what came of it')))
   function highPanel(n, j) {
     const came = n === null ? [] : down(n).filter(m => kind(m) === 'instance')
-    panel.replaceChildren(el('h3', {}, j === null ? 'High-level principle' : `Cluster ${j}`), n === null ? el('p', {}, 'No high-level principle came of this cluster.') : block('High-level principle', D.a[n]),
+    panel.replaceChildren(el('h3', {}, j === null ? NAMES.high : `Cluster ${j}`), n === null ? el('p', {}, 'No high-level principle came of this cluster.') : block(NAMES.high, D.a[n]),
       ...(came.length ? [el('p', {}, `${count(came.length, 'instance')} of the data ${came.length === 1 ? 'was' : 'were'} written with it in the prompt${came.length === size('instance') && size('high') > 1 ? '. So were all others: each request shows all principles' : ''}.`), el('p', {}, el('button', { type: 'button', onclick: () => from(n) }, 'Show them in the data'), ' ', el('button', { type: 'button', onclick: () => open(n) }, 'Open the record'))] : []),
       ...(j === null ? [] : [el('div', { class: 'label' }, `${count(D.clusters[j].length, 'low-level principle')}, with their weights. Open one for the instances that it was read from, and their seeds`), ...D.clusters[j].map(([i, w]) => behind(i, w))]))
     panel.scrollTop = 0
