@@ -95,7 +95,7 @@ def test_counts_and_tokens_are_those_of_the_runs(whole, home):
         found = Run(home/'runs/table1-mine'/r['name'])
         assert len(found.instances) == r['n'] and found.waterfall() == r['counts'] and found.ledger().tokens.low == r['took']['M_g']['low']
         made = [dict(instruction=x.instruction, input=x.input, output=x.output) for x in found.instances]
-        assert len(r['examples']) == 3 and all(x in made for x in r['examples']) and r['marks'] == {} and whole.examples(1).count(f"| `{r['name']}` |") == 1
+        assert len(r['examples']) == 3 and all(x in made for x in r['examples']) and r['marks'] == {} and r['principles'] == [p.text for p in found.principles] and bool(r['principles']) == (r['name'] == 'psi-small') and whole.examples(1).count(f"| `{r['name']}` |") == 1
 
 
 def test_figures_are_those_of_the_answers(whole, home):

@@ -240,6 +240,13 @@ def examples(self:Table1,
     return '| row | instruction | input | output |\n|:--|:--|:--|:--|\n' + '\n'.join(rows)
 
 @patch
+def principles(self:Table1,
+    most:int=600, # characters of a principle
+) -> str: # Markdown; '' where nothing was learnt
+    "What the small model was told, in every row that followed principles"
+    return '\n\n'.join(f"`{r['name']}`: {len(r['principles'])} principle{'s'*(len(r['principles']) != 1)}\n\n" + '\n'.join(f'{i}. {as_text(p, most)}' for i, p in enumerate(r['principles'], 1)) for r in self.rows if r.get('principles'))
+
+@patch
 def marks(self:Table1) -> str: # Markdown; '' where nothing was judged
     "How often a judge gave each score"
     rows = {r['name']: r['marks'] for r in self.rows if r.get('marks')}

@@ -216,13 +216,13 @@ def _marks(r:Run) -> dict[str, int]:
 
 def _row_doc(w:_Work, row:Row) -> dict:
     "What is known of a row's data"
-    out = dict(name=row.name, kind=row.kind, title=row.title, writer=_public(row.writer), against=row.against, pool=row.pool, settings=row.config and _shown(row.config.model_dump()), n=0, counts={}, looks=None, examples=[], marks={}, took=None, why='')
+    out = dict(name=row.name, kind=row.kind, title=row.title, writer=_public(row.writer), against=row.against, pool=row.pool, settings=row.config and _shown(row.config.model_dump()), n=0, counts={}, looks=None, examples=[], marks={}, principles=[], took=None, why='')
     if row.config is None: return out
     folder = w.home/row.name
     if not (folder/'instances.jsonl').exists() or (row.name,) in w.why: return out | dict(why=w.why.get((row.name,), 'not made yet' if row in w.chosen else 'left out by --only'))
     if row.name not in w.kept:   # whole data does not change any more
         r = Run(folder)
-        w.kept[row.name] = dict(n=len(r.instances), counts=r.waterfall(), looks=_looks(r.instances), examples=_examples(r), marks=_marks(r), took=_took(r.ledger(row.config), small=row.kind in ('alpaca', 'psi')) if (folder/'journal.sqlite').exists() else None)
+        w.kept[row.name] = dict(n=len(r.instances), counts=r.waterfall(), looks=_looks(r.instances), examples=_examples(r), marks=_marks(r), principles=[] if r.private else [p.text for p in r.principles], took=_took(r.ledger(row.config), small=row.kind in ('alpaca', 'psi')) if (folder/'journal.sqlite').exists() else None)
     return out | w.kept[row.name]
 
 def _training_doc(w:_Work, row:Row, model:str, seed:int, at:Path) -> dict|None:
