@@ -9,7 +9,7 @@ __all__ = ['PsiError', 'DataError', 'ConfigError', 'EngineError', 'BoundaryError
 
 # %% ../nbs/00_core.ipynb #b9bea0f2
 import csv, errno, gzip, hashlib, json, os, random, re, tempfile
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from collections.abc import Iterable, Iterator
 
@@ -93,12 +93,11 @@ class Dropped:
 
 # %% ../nbs/00_core.ipynb #0ac9ce28
 def to_dict(
-    record:Instance|Principle|Dropped, # any record
-) -> dict: # plain JSON values; empty fields other than an instance's own three are left out
+    record:Instance|Principle|Dropped|Origin, # any record
+) -> dict: # plain JSON values; empty fields that a record can do without are left out, but an instance's own three
     "A record as a dict"
-    keep = {'instruction', 'input', 'output', 'text'} if not isinstance(record, Dropped) else {'reason'}
-    def plain(v): return {k: list(w) if isinstance(w, tuple) else w for k, w in v.items() if w not in (None, (), '')} if isinstance(v, dict) else v
-    d = {k: plain(v) for k, v in asdict(record).items() if k in keep or v not in (None, '')}
+    always = {f.name for f in fields(record) if f.default is MISSING} | ({'input', 'output'} if isinstance(record, Instance) else set())
+    d = {f.name: to_dict(v) if is_dataclass(v) else list(v) if isinstance(v, tuple) else v for f in fields(record) if (v := getattr(record, f.name)) not in (None, (), '') or f.name in always}
     return {'id': d.pop('id'), **d} if 'id' in d else d
 
 # %% ../nbs/00_core.ipynb #17fe65c7
@@ -115,7 +114,7 @@ def from_dict(
     known = {f.name for f in fields(cls)}
     d = {k: v for k, v in d.items() if k in known and v is not None}
     if 'origin' in d: d['origin'] = _origin(d['origin'])
-    if isinstance(d.get('instance'), dict): d['instance'] = from_dict(Instance, d['instance'])
+    if isinstance(d.get('instance'), dict): d['instance'] = from_dict(Instance, dict(instruction='') | d['instance'])   # a candidate may have none
     return cls(**d)
 
 # %% ../nbs/00_core.ipynb #ccb174f7
@@ -158,7 +157,10 @@ def read_records(
     cls:type, # Instance, Principle or Dropped
 ) -> list: # of `cls`
     "Records from JSON lines"
-    return [from_dict(cls, d) for _, d in json_lines(Path(path))]
+    def record(place, d):
+        try: return from_dict(cls, d)
+        except TypeError: raise DataError(f'{place}: not a record as psi writes it ({cls.__name__}); mend it, or delete the file and run the same again') from None
+    return [record(*line) for line in json_lines(Path(path))]
 
 # %% ../nbs/00_core.ipynb #c093fd44
 def _lines(path:Path) -> Iterator[tuple[int, str]]:

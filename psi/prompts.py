@@ -220,6 +220,10 @@ def _flat(text:str) -> str:
     text = re.sub(r'\*\*|__|`', '', re.sub(r'\s+', ' ', text)).strip(' \t-*•')
     return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == '"' and text.count('"') == 2 else text
 
+def _once(text:str) -> str:
+    "Each sentence once; a small model may say the same again and again until it is stopped"
+    return ' '.join(dict.fromkeys(re.split(r'(?<=[.!?]) +', text)))
+
 # %% ../nbs/01_prompts.ipynb #a7b1b84e
 def _points(text:str) -> list[str]:
     "The points of a list; lines that are further in belong to the point above them"
@@ -243,7 +247,7 @@ def parse_principles(
     tails = [text[m.end():] for m in heads[::-1]]
     points = next(filter(None, map(_points, [*tails, text])), []) or [_flat(t) for t in tails[:1]]
     if not finished: points = points[:-1]
-    return list(dict.fromkeys(q for q in points if len(q.split()) >= least))
+    return list(dict.fromkeys(q for q in map(_once, points) if len(q.split()) >= least))
 
 # %% ../nbs/01_prompts.ipynb #05d38e6a
 _principle = re.compile(r'^[ \t#*_]*(?:high[- ]level )?principle[ \t*_]*:[ \t*_]*', re.I | re.M)
@@ -266,7 +270,7 @@ def parse_principle(
     lead, items = head, []
     if _points(head): lead, items = head.split('\n')[0], _points('\n'.join([head, *rest]))
     elif head.rstrip(' *').endswith(':'): items = _points('\n'.join(rest))
-    return ' '.join(filter(None, [_flat(lead) if not _point.match(lead) else '', *map(_first_sentence, items)]))
+    return _once(' '.join(filter(None, [_flat(lead) if not _point.match(lead) else '', *map(_first_sentence, items)])))
 
 # %% ../nbs/01_prompts.ipynb #7655259d
 _table10 = '''Ensure clear and concise communication by aligning the output with the prompt, maintaining proper formatting and grammar, addressing the task accurately and comprehensively, and organizing the output logically for better readability.

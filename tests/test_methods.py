@@ -320,6 +320,20 @@ def test_what_was_deleted_is_made_again(url, pool, tmp_path):
     assert Run(r.folder).ledger().data.sum('kg').lacks     # and until then it is not for nothing
 
 
+def test_candidates_without_words_are_read_back(tmp_path):
+    "What was dropped is read by the next run, however little of it there is"
+    def reply_with_nothing(prompt, body): return reply(prompt, body) + '\n###\n99. Instruction:\n99. Input:\n<noinput>\n99. Output:\nYes.'
+    with scripted(reply_with_nothing) as u:
+        r = run(config(u, 'method=alpaca', 'generate.n=5'), runs=tmp_path, said=quiet)
+        assert r.waterfall()['no instruction'] and {d.instance.output for d in r.dropped if d.reason == 'no instruction'} == {'Yes.'}
+        want, calls = results(r), len(r.journal())
+        (r.folder/'instances.jsonl').unlink()
+        r = run(config(u, 'method=alpaca', 'generate.n=5'), runs=tmp_path, said=quiet)
+    assert results(r) == want and len(r.journal()) == calls
+    with (r.folder/'dropped.jsonl').open('a') as f: f.write('{"why": "psi did not write this"}\n')
+    with pytest.raises(DataError, match=r'dropped\.jsonl line [0-9]+: not a record as psi writes it'): run(config(u, 'method=alpaca', 'generate.n=5'), runs=tmp_path, said=quiet)
+
+
 def test_another_programs_origin_is_none_of_ours(url, tmp_path):
     (tmp_path/'mixed.jsonl').write_text(''.join(json.dumps(dict(instruction=f'Say {i}.', output=f'{i}', origin=o)) + '\n' for i, o in enumerate(['alpaca', {'dataset': 'x'}, None, 3, ['a'], {'stage': 'generate', 'odd': 1}])))
     r = run(config(url, 'method=imported', f'source.data={tmp_path}/mixed.jsonl', 'generate.n=6'), runs=tmp_path, said=quiet)
