@@ -165,7 +165,9 @@ def _table(t:Table1, model:str) -> str:
 def _question_error(t:Table1) -> str:
     "How much the draw of questions adds"
     e = [100*s['stderr'] for s in t.doc['scores'] if s['stderr'] is not None]
-    return f'; other questions would change each score by {min(e):.1f} to {max(e):.1f} points (one standard error), in all rows alike' if e else ''
+    if not e: return ''
+    span = ' to '.join(dict.fromkeys((f'{min(e):.1f}', f'{max(e):.1f}')))
+    return f'; other questions would change each score by {span} points (one standard error), in all rows alike'
 
 def _missing(t:Table1) -> list[str]:
     "Why there are question marks"
