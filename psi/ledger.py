@@ -113,7 +113,7 @@ def _measured(rows:Sequence[dict], worked:Sequence[tuple[float, float]], ran_her
     all_in_all = busy([*worked, *map(_span, rows)])
     unread = {k: all_in_all - busy(_span(r) for r in rows if r[k] is not None) for k in ('cpu', 'gpu', 'ram')}
     how = tuple(dict.fromkeys(r['how'] for r in rows if None not in (r['cpu'], r['gpu'], r['ram']))) or tuple(dict.fromkeys(r['how'] for r in rows))
-    return Amount(kwh, lacks=tuple(f'energy of the {k}' for k, s in unread.items() if s > .05*all_in_all)), how
+    return Amount(kwh, lacks=tuple(f'energy of the {k}' for k, s in unread.items() if s > max(.05*all_in_all, .1))), how
 
 # %% ../nbs/13_ledger.ipynb #a9652a0a
 def _entry(stage:str, model:str, calls:Sequence[dict], lost:Sequence[dict], energy:Sequence[dict], here:bool, grid:Grid, far:float, price:Price|None, electricity:float|None) -> Entry:
