@@ -62,7 +62,7 @@ class ReflectConfig(_Table):
 class ClusterConfig(_Table):
     "low-level principles -> soft clusters (section 4.1, A.7)"
     embedder:str = Field('all-mpnet-base-v2', description='a sentence-transformers model: a name that `psi fetch` knows, or a folder')
-    threshold:float = Field(.1, gt=0, lt=1, description='a principle belongs to each cluster whose probability is above it')
+    threshold:float = Field(.1, gt=0, lt=1, description='a principle belongs to each cluster whose probability reaches it')
     dim:int = Field(10, ge=2, description='dimensions after UMAP, at the most')
     max_clusters:int = Field(50, ge=1, description='at the most, at each of the two levels')
     evidence:float = Field(2, ge=0, description='by how much BIC must fall before one cluster becomes several: 2 is positive evidence, 6 strong')
