@@ -26,6 +26,7 @@ from .scale import Row, Scale, _recipe, pick, rows_of
 from ..folder import Run
 from ..journal import Journal
 from ..ledger import Amount, Ledger, total
+from ..local import engine_features
 from ..meter import measured
 from ..pipeline import Generator, run
 from ..setup import ASKED, digest
@@ -260,12 +261,12 @@ def _differences(w:_Work, scores:dict, benchmarks:Sequence[str]) -> list[dict]:
     return out
 
 # %% ../../nbs/experiments/20_table1.ipynb #534e6868
-def _machine() -> dict:
+def _machine(scale:Scale) -> dict:
     "What computed, by its kind and not by its name"
     import torch
     name = next((l.partition(':')[2].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '') if os.path.exists('/proc/cpuinfo') else platform.processor()
     memory = os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES')/2**30 if hasattr(os, 'sysconf') else None
-    return dict(cores=cores(), processor=name, memory_gib=memory and round(memory, 1), gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else '', system=f'{platform.system()} {platform.machine()}')
+    return dict(cores=cores(), processor=name, memory_gib=memory and round(memory, 1), gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else '', engine=engine_features() if any(not m.base_url for m in (scale.M_L, scale.writer, *scale.M_g.values())) else [], system=f'{platform.system()} {platform.machine()}')
 
 @patch
 def document(self:_Work) -> dict:
@@ -282,7 +283,7 @@ def document(self:_Work) -> dict:
     found = means(scores, measured)
     shares = [r for r in self.rows if r.pool]
     return dict(schema=1, experiment='table1', command=self.command, scale=_shown(self.scale.model_dump()) | dict(name=self.scale.name), carbon=self.carbon.model_dump(),
-        versions=_versions() | {k: version(k) for k in ('trl', 'lm_eval')}, machine=_machine(), benchmarks=measured, not_measured={b: self.plain(DataError(w)) for b, w in self.cannot.items() if b not in measured},
+        versions=_versions() | {k: version(k) for k in ('trl', 'lm_eval')}, machine=_machine(self.scale), benchmarks=measured, not_measured={b: self.plain(DataError(w)) for b, w in self.cannot.items() if b not in measured},
         rows=[_row_doc(self, r) for r in self.rows], trainings=trainings, scores=scores, means=found,
         differences=_differences(self, as_they_are, measured),
         shared=dict(n=self.scale.pool, rows=[r.name for r in shares]) if shares else {})
