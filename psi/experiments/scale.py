@@ -28,7 +28,7 @@ class MeasureConfig(_Table):
     template:Literal['none', 'chat'] = Field('none', description='"chat" puts the prompt into the chat template of the model')
     samples:int = Field(10, ge=10, description='replies to a problem of HumanEval')
     max_tokens:int = Field(512, ge=1, description='of such a reply')
-    dtype:Literal['auto', 'float32', 'bfloat16', 'float16'] = Field('auto', description='precision; auto: as the weights are stored')
+    dtype:Literal['auto', 'best', 'float32', 'bfloat16', 'float16'] = Field('auto', description='precision; auto: as the weights are stored; best: bfloat16 where the device is made for it, else float32')
     batch:list[int] = Field([], description='questions at once, to rate and to write, e.g. [1, 32]; [] chooses')
     prefix_cache:bool = Field(True, description='read what the answers to a question begin with once; equal to the harness up to rounding')
 
@@ -191,9 +191,9 @@ def _served(model:str, port:int) -> dict: return dict(model=model, base_url=f'ht
 SCALES = { # what differs from the defaults of `Scale`
 'smoke': dict(n=8, pool=12, train_seeds=[0, 1], models=['smollm2-135m-instruct'], M_L=_turn('qwen2.5-coder-1.5b-instruct'), writer=_list('qwen2.5-coder-1.5b-instruct'), M_g=dict(small=_list('qwen2.5-coder-0.5b-instruct')),
               run=dict(expand=dict(n=15), reflect=dict(T=3, size=5)), recipe=dict(epochs=1, max_length=256), measure=dict(benchmarks=['winogrande', 'truthfulqa'], limit=4)),
-'laptop': dict(n=100, pool=150, M_L=_turn('qwen2.5-coder-1.5b-instruct', concurrency=16), writer=_list('qwen2.5-coder-1.5b-instruct', concurrency=12), M_g=dict(small=_list('qwen2.5-coder-0.5b-instruct', concurrency=8)),
-               run=dict(expand=dict(n=100)), row=dict(alpagasus=dict(M_L=dict(sampling=dict(temperature=.2, max_tokens=60)))), recipe=dict(epochs=1, batch=4),   # a judge's score comes first; with the paper's 32 instances a step a hundred would be four steps
-               measure=dict(benchmarks=['mmlu', 'truthfulqa', 'winogrande', 'gsm8k'], limit=60, limits=dict(gsm8k=16), dtype='float32')),
+'laptop': dict(n=60, pool=90, M_L=_turn('qwen2.5-coder-1.5b-instruct', concurrency=16), writer=_list('qwen2.5-coder-1.5b-instruct', concurrency=12), M_g=dict(small=_list('qwen2.5-coder-0.5b-instruct', concurrency=8)),
+               run=dict(expand=dict(n=100)), row=dict(alpagasus=dict(M_L=dict(sampling=dict(temperature=.2, max_tokens=60)))), recipe=dict(epochs=1, batch=4),   # a judge's score comes first; with the paper's 32 instances a step sixty would be two steps
+               measure=dict(benchmarks=['mmlu', 'truthfulqa', 'winogrande', 'gsm8k'], limit=60, limits=dict(gsm8k=16), dtype='best')),
 'paper': dict(n=20_000, pool=52_000, rows=['base', 'imported', 'alpaca', 'psi'], models=['google/gemma-2b', 'Qwen/Qwen1.5-1.8B'],
               M_L=dict(model='gpt-3.5-turbo', base_url='openai', sampling=dict(temperature=.7)), writer=dict(model='gpt-3.5-turbo', base_url='openai', sampling=dict(temperature=1.)),
               M_g={'zephyr': _served('HuggingFaceH4/zephyr-7b-beta', 8000), 'llama3': _served('meta-llama/Meta-Llama-3-8B-Instruct', 8001)},

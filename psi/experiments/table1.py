@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from fastcore.basics import patch
-from ..base import base_folder, best_device
+from ..base import base_folder, best_device, best_dtype
 from ..benchmarks import BENCHMARKS, read_benchmark
 from ..card import Training
 from ..config import Config, _toml, put_setting
@@ -45,9 +45,13 @@ def _took(book:Ledger, small:bool=True) -> dict:
                 seconds=math.fsum(e.seconds for e in entries), requests=sum(e.requests for e in entries))
 
 # %% ../../nbs/experiments/20_table1.ipynb #41da5a22
+def _dtype(scale:Scale) -> str:
+    "The precision to measure in"
+    return str(best_dtype(scale.device or None)).removeprefix('torch.') if scale.measure.dtype == 'best' else scale.measure.dtype
+
 def _how(scale:Scale) -> dict[str, str]:
     "What models are trained and measured with, besides all settings"
-    return dict(device=scale.device or best_device()) | {k: version(k) for k in ('torch', 'transformers', 'trl', 'lm_eval')}
+    return dict(device=scale.device or best_device(), dtype=_dtype(scale)) | {k: version(k) for k in ('torch', 'transformers', 'trl', 'lm_eval')}
 
 _may_change = {'rows', 'ablations', 'keep_models'}
 
@@ -168,7 +172,7 @@ def trained_and_measured(self:_Work, row:Row, model:str, seed:int|None, at:Path,
     s, m = self.scale, self.scale.measure
     meters = self.carbon.measure
     if seed is not None: train(self.home/row.name, model, at/'model', _recipe(s.recipe, seed), say, s.device or None, measure=meters)
-    return evaluate(at/'model' if seed is not None else model, self.data, at/'eval', self.can, m.questions(), m.seed, 'transformers', m.template, m.samples, m.max_tokens, m.dtype, s.device,
+    return evaluate(at/'model' if seed is not None else model, self.data, at/'eval', self.can, m.questions(), m.seed, 'transformers', m.template, m.samples, m.max_tokens, _dtype(s), s.device,
                     tuple(m.batch) or None, m.prefix_cache, unsafe=self.unsafe, measure=meters, said=say)
 
 @patch(as_prop=True)
@@ -283,7 +287,7 @@ def document(self:_Work) -> dict:
     found = means(scores, measured)
     shares = [r for r in self.rows if r.pool]
     return dict(schema=1, experiment='table1', command=self.command, scale=_shown(self.scale.model_dump()) | dict(name=self.scale.name), carbon=self.carbon.model_dump(),
-        versions=_versions() | {k: version(k) for k in ('trl', 'lm_eval')}, machine=_machine(self.scale), benchmarks=measured, not_measured={b: self.plain(DataError(w)) for b, w in self.cannot.items() if b not in measured},
+        versions=_versions() | {k: version(k) for k in ('trl', 'lm_eval')}, machine=_machine(self.scale), dtype=_dtype(self.scale), benchmarks=measured, not_measured={b: self.plain(DataError(w)) for b, w in self.cannot.items() if b not in measured},
         rows=[_row_doc(self, r) for r in self.rows], trainings=trainings, scores=scores, means=found,
         differences=_differences(self, as_they_are, measured),
         shared=dict(n=self.scale.pool, rows=[r.name for r in shares]) if shares else {})
