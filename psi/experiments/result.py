@@ -276,5 +276,6 @@ def plot(self:Table1,
             if m := self.mean(r['name'], b, model): ax.errorbar(100*m['mean'], i, xerr=100*m['stderr'] if m['stderr'] is not None else None, fmt='o', ms=5, capsize=2, lw=1, color='#c8503c' if r['kind'] == 'psi' else '#4878a8')
         if base := self.mean('base', b, model): ax.axvline(100*base['mean'], color='#808890', ls='--', lw=1)
         ax.set_title(BENCHMARKS[b].title, fontsize=9); ax.set_xlabel('%'); ax.margins(x=.15); ax.spines[['top', 'right']].set_visible(False); ax.grid(axis='y', lw=.4, alpha=.5)
+        lo, hi = ax.get_xlim(); ax.set_xlim(min(lo, (lo + hi)/2 - 1), max(hi, (lo + hi)/2 + 1))   # where all are alike, the axis still has points on it
     axes[0].set_yticks(range(len(rows)), [f'{r["title"]}, {r["writer"]}' if r['writer'] else r['title'] for r in rows], fontsize=8); axes[0].set_ylim(len(rows) - .5, -.5)
     return fig
