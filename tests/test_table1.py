@@ -328,7 +328,7 @@ def test_scales_are_what_the_paper_says():
     want = [(m, w.split('-')[0].lower()) for m, w, _ in PAPER['Gemma-2B']]
     assert len(rows) == len(want) == 9 and {r.title for r in rows} == {m for m, _ in want}
     laptop = read_scale('laptop')
-    assert laptop.n >= 60 and laptop.pool >= 1.5*laptop.n and laptop.measure.limit >= 60 and laptop.measure.prefix_cache and len(laptop.train_seeds) == 3 and {'winogrande', 'truthfulqa', 'mmlu', 'gsm8k'} <= set(laptop.measure.benchmarks)
+    assert laptop.n >= 100 and laptop.pool >= 1.5*laptop.n and laptop.measure.limit >= 60 and laptop.measure.prefix_cache and len(laptop.train_seeds) == 3 and {'winogrande', 'truthfulqa', 'mmlu', 'gsm8k'} <= set(laptop.measure.benchmarks)
 
 
 def test_the_papers_figures(shared):

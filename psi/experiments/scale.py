@@ -191,8 +191,8 @@ def _served(model:str, port:int) -> dict: return dict(model=model, base_url=f'ht
 SCALES = { # what differs from the defaults of `Scale`
 'smoke': dict(n=8, pool=12, train_seeds=[0, 1], models=['smollm2-135m-instruct'], M_L=_turn('qwen2.5-coder-1.5b-instruct'), writer=_list('qwen2.5-coder-1.5b-instruct'), M_g=dict(small=_list('qwen2.5-coder-0.5b-instruct')),
               run=dict(expand=dict(n=15), reflect=dict(T=3, size=5)), recipe=dict(epochs=1, max_length=256), measure=dict(benchmarks=['winogrande', 'truthfulqa'], limit=4)),
-'laptop': dict(n=60, pool=90, M_L=_turn('qwen2.5-coder-1.5b-instruct', concurrency=16), writer=_list('qwen2.5-coder-1.5b-instruct', concurrency=12), M_g=dict(small=_list('qwen2.5-coder-0.5b-instruct', concurrency=8)),
-               run=dict(expand=dict(n=100)), row=dict(alpagasus=dict(M_L=dict(sampling=dict(temperature=.2, max_tokens=60)))), recipe=dict(epochs=1, batch=4),   # a judge's score comes first; with the paper's 32 instances a step sixty would be two steps
+'laptop': dict(n=100, pool=150, M_L=_turn('qwen2.5-coder-1.5b-instruct', concurrency=16), writer=_list('qwen2.5-coder-1.5b-instruct', concurrency=12), M_g=dict(small=_list('qwen2.5-coder-0.5b-instruct', concurrency=8)),
+               run=dict(expand=dict(n=100)), row=dict(alpagasus=dict(M_L=dict(sampling=dict(temperature=.2, max_tokens=60)))), recipe=dict(epochs=1, batch=4),   # a judge's score comes first; with the paper's 32 instances a step a hundred would be four steps
                measure=dict(benchmarks=['mmlu', 'truthfulqa', 'winogrande', 'gsm8k'], limit=60, limits=dict(gsm8k=16), dtype='best')),
 'paper': dict(n=20_000, pool=52_000, rows=['base', 'imported', 'alpaca', 'psi'], models=['google/gemma-2b', 'Qwen/Qwen1.5-1.8B'],
               M_L=dict(model='gpt-3.5-turbo', base_url='openai', sampling=dict(temperature=.7)), writer=dict(model='gpt-3.5-turbo', base_url='openai', sampling=dict(temperature=1.)),
