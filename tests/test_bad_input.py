@@ -106,6 +106,19 @@ def test_weights_that_are_no_model(here):
     assert 'should be a GGUF file' in complaint(here, 'run', '--set', 'M_g.model=bad.gguf')
 
 
+def test_an_engine_that_was_compiled_for_another_processor(here):
+    (here/'any.gguf').write_bytes(b'any')
+    (here/'built').mkdir()
+    (here/'built/xllamacpp.py').write_text("""
+import os, signal
+class CommonParams:
+    def __init__(self): self.model = self.cpuparams = self.cpuparams_batch = type('P', (), {})()
+def Server(params): os.kill(os.getpid(), signal.SIGILL)
+""")
+    line = complaint(here, 'run', '--set', 'M_g.model=any.gguf', env={'PYTHONPATH': str(here/'built')})
+    assert 'xllamacpp' in line and 'fail on this machine' in line and 'GGUF' not in line
+
+
 def test_folder_of_another_run(here):
     with scripted(script) as url:
         sets = ['--set', f'M_g.base_url={url}', '--set', 'M_g.model=x', '--set', 'generate.principles=none', '--set', 'generate.n=5']
