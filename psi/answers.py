@@ -108,7 +108,8 @@ def answers(self:Kept,
     batch:int, # questions at once
 ) -> list[Reply]: # in the order of the requests; the text of a rating is JSON: log-likelihood, and whether the model would have written just this
     "Answers from the journal, and from the model those that it lacks"
-    keys, writes, size = _keys(kind, requests, self.what, self.seed), kind == 'generate_until', lru_cache(None)(lambda text: len(self.lm.tok_encode(text)))
+    writes = kind == 'generate_until'
+    keys, size = _keys(kind, requests, {k: v for k, v in self.what.items() if k != 'head' or not writes}, self.seed), lru_cache(None)(lambda text: len(self.lm.tok_encode(text)))
     with progress(len(requests), self.name) as bar:
         for portion in _questions(requests) if self.prefix_cache and not writes else _portions(requests, writes, batch, size):
             if any(self.journal.get(keys[i]) is None for i in portion): self._ask(kind, [requests[i] for i in portion], [keys[i] for i in portion], portion, batch)
@@ -130,14 +131,14 @@ def _ask(self:Kept, kind:str, requests:list, keys:list[str], portion:list[int], 
     encoded = None if writes else [self.lm._encode_pair(*r.args) for r in requests]
     pairs, cached = None if writes else [tuple(map(len, p)) for p in encoded], self.prefix_cache and not writes
     if cached: batch = len(requests)
-    self.lm.batch_size_per_gpu, self.lm.keep = batch, 0 if writes else _rows_needed(pairs, batch)
+    self.lm.batch_size_per_gpu, self.lm.exact, self.lm.keep = batch, cached, 0 if writes else _rows_needed(pairs, batch, 1 if cached else 16)
     try:
         if cached: self.lm.read(_beginning(encoded, self.lm.max_length))
         got = getattr(self.lm, kind)(requests, disable_tqdm=True)
     except RuntimeError as e:
         if 'memory' not in str(e): raise
         raise EngineError(f'{self.name}: the memory is full with {batch} ' + ('answers to one question at once; leave prefix_cache out' if cached else 'questions at once; give a smaller batch')) from None
-    finally: self.lm.past, self.lm.keep = None, 0
+    finally: self.lm.past, self.lm.exact, self.lm.keep = None, False, 0
     seconds, size, calls = (time.monotonic() - start) / len(requests), lambda text, **kw: len(self.lm.tok_encode(text, **kw)), []
     for k, (r, key, i, answer) in enumerate(zip(requests, keys, portion, got)):
         read, wrote = (size(r.args[0]), size(answer, add_special_tokens=False)) if writes else (sum(pairs[k]), 0)
@@ -167,6 +168,17 @@ def _strips(tokenizer) -> bool:
     ids = tokenizer('a b', add_special_tokens=False)['input_ids']
     return len(ids) > 1 and tokenizer.decode(ids) == 'a b' and not tokenizer.decode(ids[1:]).startswith(' ') and tokenizer.convert_ids_to_tokens(ids[1]).startswith('\u2581')
 
+@contextmanager
+def _float32_head(model, on:bool):
+    "A model whose scores of the words are computed in float32 from its last layer on"
+    head = model.get_output_embeddings() if on else None
+    if head is None or head.weight.dtype.itemsize >= 4: yield; return
+    import torch
+    if getattr(head, '_exact', None) is None: head._exact = head.weight.detach().float()
+    hook = head.register_forward_hook(lambda _, given, out: torch.nn.functional.linear(given[0].float(), head._exact, None if head.bias is None else head.bias.float()))
+    try: yield
+    finally: hook.remove()
+
 def _lean(model, tokenizer):
     "The harness's transformers model, which computes the probabilities of the last `keep` tokens only (0: of all)"
     import inspect, torch
@@ -175,7 +187,7 @@ def _lean(model, tokenizer):
     first = tokenizer('a', add_special_tokens=False)['input_ids'][:1] if _strips(tokenizer) else []
     takes = inspect.signature(model.forward).parameters
     class Lean(HFLM):
-        keep, past, can_keep = 0, None, 'logits_to_keep' in takes
+        keep, past, exact, can_keep = 0, None, False, 'logits_to_keep' in takes
         can_cache = can_keep and 'past_key_values' in takes
         def read(self, beginning):
             self.past = None
@@ -187,9 +199,10 @@ def _lean(model, tokenizer):
             if self.past:
                 n, past = self.past[0], copy.deepcopy(self.past[1])
                 past.batch_repeat_interleave(len(inps))
-                with torch.no_grad(): return self.model(inps[:, n:], past_key_values=past, use_cache=True, logits_to_keep=self.keep).logits
-            if not self.keep or self.keep >= inps.shape[1] or labels is not None or not self.can_keep: return super()._model_call(inps, attn_mask, labels)
-            with torch.no_grad(): return self.model(inps, logits_to_keep=self.keep).logits
+                with torch.no_grad(), _float32_head(self.model, self.exact): return self.model(inps[:, n:], past_key_values=past, use_cache=True, logits_to_keep=self.keep).logits
+            if not self.keep or self.keep >= inps.shape[1] or labels is not None or not self.can_keep:
+                with _float32_head(self.model, self.exact): return super()._model_call(inps, attn_mask, labels)
+            with torch.no_grad(), _float32_head(self.model, self.exact): return self.model(inps, logits_to_keep=self.keep).logits
         def tok_decode(self, tokens, skip_special_tokens=True):
             decode = super().tok_decode
             if not first or not isinstance(tokens, list): return decode(tokens, skip_special_tokens=skip_special_tokens)
@@ -197,10 +210,10 @@ def _lean(model, tokenizer):
     return Lean(model, tokenizer=tokenizer)
 
 # %% ../nbs/11_answers.ipynb #1d485513
-def _rows_needed(pairs:Sequence[tuple[int, int]], batch:int) -> int:
+def _rows_needed(pairs:Sequence[tuple[int, int]], batch:int, least:int=16) -> int:
     "How many of the last rows hold all tokens of the continuations, in batches of `batch`; of each question the tokens of prompt and continuation"
-    if batch == 1: return max(16, max(c for _, c in pairs) + 1)
-    return max(16, max(p + c for p, c in pairs) - min(p for p, _ in pairs) + 1)
+    if batch == 1: return max(least, max(c for _, c in pairs) + 1)
+    return max(least, max(p + c for p, c in pairs) - min(p for p, _ in pairs) + 1)
 
 def _beginning(encoded:Sequence[tuple[list[int], list[int]]], most:int) -> list[int]:
     "The tokens that all inputs begin with, as far as nothing of them is rated; none where reading them apart gains nothing"

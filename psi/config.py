@@ -84,7 +84,7 @@ class SourceConfig(_Table):
 
 class AlpagasusConfig(_Table):
     "M_L scores each instance of the source, and the best are kept (AlpaGasus)"
-    dimension:str = Field('helpfulness', pattern=r'^[A-Za-z][A-Za-z -]*$', description='what the score is of: accuracy, helpfulness, ...')
+    dimension:str = Field('accuracy', pattern=r'^[A-Za-z][A-Za-z -]*$', description='what the score is of: accuracy, helpfulness, ...')
     threshold:float = Field(0, ge=0, le=5, description='scores from here on are kept (AlpaGasus: 4.5); 0 keeps the generate.n best')
 
 class EvolInstructConfig(_Table):

@@ -198,7 +198,7 @@ class _Evaluator:
         self.rates, self.close = engine == 'transformers', lambda: None
         if self.rates:
             self.lm, self.shapes = transformers_lm(model, dtype, device)
-            self.shapes |= dict(batch=list(batch)) | (dict(prefix_cache=True) if prefix_cache else {})
+            self.shapes |= dict(batch=list(batch)) | (dict(prefix_cache=True) if prefix_cache else {}) | (dict(head='float32') if prefix_cache and self.shapes['dtype'] != 'float32' else {})
         else:
             mode = 'chat' if template == 'chat' else 'completion'
             self.give, self.close, self.shapes = address_lm(str(model), engine, mode, journal, concurrency)

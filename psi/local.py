@@ -7,6 +7,7 @@ __all__ = ['WEIGHTS', 'Weights', 'models_dir', 'sha256', 'fetch', 'Engine', 'eng
 
 # %% ../nbs/03_local.ipynb #cb0b28e2
 import hashlib, json, os, re, shutil, signal, socket, subprocess, sys, tempfile, zipfile
+from importlib.metadata import version
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -186,7 +187,7 @@ def address(self:Engine) -> str: # 'http://127.0.0.1:PORT/v1'
     if 'at' not in said:
         ended = self._process.wait(); why = said.get('error') or self.died
         self.close()
-        if ended == -signal.SIGILL: raise EngineError('xllamacpp: was compiled with instructions that fail on this machine; pip install --force-reinstall xllamacpp takes the build that runs everywhere')
+        if ended == -signal.SIGILL: raise EngineError(f'xllamacpp: was compiled with instructions that fail on this machine; pip install --force-reinstall --no-deps xllamacpp=={version("xllamacpp")} takes the build that runs everywhere')
         raise EngineError(f'{path}: llama.cpp cannot load it ({why}); it should be a GGUF file' + f', and port {self.port} should be free'*bool(self.port))
     self._at = f'{said["at"]}/v1'
     return self._at

@@ -73,6 +73,7 @@ def _claim(folder:Path, config:Config, inputs:dict[str, str]) -> dict:
     except ValueError as e: raise DataError(f'{path}: not JSON ({e}); delete it to rebuild the run from its journal') from None
     if not (isinstance(have, dict) and all(isinstance(have.get(k), dict) for k in ('settings', 'weights', 'stages'))): raise DataError(f'{path}: not what psi wrote; delete it to rebuild the run from its journal')
     for k in sorted(want | have['settings'], key=lambda k: (not (k in want and k in have['settings']), k)):   # what only one of them has follows from another
+        if k.partition('.')[0] in {'alpagasus', 'evol_instruct'} - {config.method}: continue   # another method's
         if (a := have['settings'].get(k, default.get(k))) != (b := want.get(k)):
             what = 'the seeds have changed' if k == 'seeds' else 'what stands at source.data has changed' if k == 'source.data' and a and b else f'{k}: the content has changed' if k in inputs else f'{k} was {a!r}, now it is {b!r}'
             raise ConfigError(f'{folder}: holds another run ({what}); set it back, or give this run another name')

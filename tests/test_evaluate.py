@@ -189,6 +189,32 @@ def test_a_prefix_cache_with_any_beginning(model, kind, tmp_path):
     assert 0 < sum(passes) < plain or kind == 'hybrid' and not lm.can_cache
     with hushed(): assert lm.loglikelihood(asked, disable_tqdm=True) == [(pytest.approx(a, abs=1e-3), g) for a, g in full]     # nothing is left of the cache
 
+def test_answers_are_not_tied_by_a_coarse_precision(model):
+    "With a prefix cache the words' scores of a bfloat16 model are those of its last layer in float32; without it they are the harness's; and writing does not change"
+    import torch
+    from types import SimpleNamespace
+    from psi.answers import Kept, _float32_head, hushed, transformers_lm
+    from psi.journal import Journal
+    lm, what = transformers_lm(model, 'bfloat16', 'cpu')
+    asked = [SimpleNamespace(args=('word ' * 30 + t, f' {c}'), task_name='', doc_id=i) for i, t in enumerate(('one', 'two', 'three')) for c in 'ABCDEFGH']
+    how = lambda: [SimpleNamespace(args=('word ' * 30, dict(until=['.'], max_gen_toks=8, do_sample=False)), task_name='', doc_id=0)]
+    with hushed():
+        plain, before = lm.loglikelihood(asked, disable_tqdm=True), Kept(lm, Journal(), what).generate_until(how())
+        assert Kept(lm, Journal(), what).loglikelihood(asked) == plain
+        cached = Kept(lm, Journal(), what, prefix_cache=True).loglikelihood(asked)
+        assert lm.loglikelihood(asked, disable_tqdm=True) == plain and not lm.exact and Kept(lm, Journal(), what, prefix_cache=True).generate_until(how()) == before
+    head, by_hand = lm.model.get_output_embeddings().weight.float(), []
+    for r in asked:
+        ids, word = (torch.tensor([x]) for x in lm._encode_pair(*r.args))
+        with torch.no_grad(): last = lm.model(torch.cat([ids, word], 1)[:, :-1], output_hidden_states=True).hidden_states[-1][0].float()
+        scores = torch.log_softmax(last @ head.T, -1)[-word.shape[1]:]
+        by_hand.append(scores.gather(1, word.T).sum().item())
+    coarse = lambda rated: sum(float(torch.tensor(a).bfloat16()) == a for a, _ in rated)
+    assert coarse(plain) == len(asked) and coarse(cached) < 3
+    assert all(abs(a - b) < .05 for (a, _), b in zip(cached, by_hand))
+    close = [abs(a - b) for (a, _), b in zip(plain, by_hand)]
+    assert sum(abs(a - b) for (a, _), b in zip(cached, by_hand)) < sum(close)/2
+
 def other_model(kind:str, folder:Path) -> Path:
     "A small model whose layers see the last few tokens only, in turns with layers that see all; or whose layers are convolutions in turns with attention"
     import torch

@@ -53,7 +53,7 @@ def said(c): return c['request'].get('prompt') or c['request']['messages'][-1]['
 
 METHODS = {
     'alpaca': ['method=alpaca', 'generate.n=20'], 'imported': ['method=imported', 'generate.n=12'],
-    'alpagasus': ['method=alpagasus', 'generate.n=8', 'alpagasus.dimension=accuracy'], 'alpagasus-alone': ['method=alpagasus', 'generate.n=8', 'source.n=20'],
+    'alpagasus': ['method=alpagasus', 'generate.n=8', 'alpagasus.dimension=helpfulness'], 'alpagasus-alone': ['method=alpagasus', 'generate.n=8', 'source.n=20'],
     'evol': ['method=evol_instruct', 'generate.n=20'], 'evol-alone': ['method=evol_instruct', 'generate.n=20', 'source.n=4', 'evol_instruct.rounds=2'],
     'low': ['generate.principles=low', 'generate.n=20'], 'seeds': ['generate.principles=low', 'reflect.data=seeds', 'generate.n=20'], 'all': ['generate.principles=low', 'reflect.sample=false', 'generate.n=20']}
 def sets_of(name, pool): return METHODS[name] + ([f'source.data={pool.folder}'] if name in ('imported', 'alpagasus', 'evol') else [])

@@ -115,6 +115,7 @@ def test_figures_are_those_of_the_answers(whole, home):
         found = whole.difference('psi-small', b)
         assert b == 'winogrande' or any(d), 'nothing to tell apart'     # TruthfulQA's are probabilities
         assert found['value'] == pytest.approx(mean(d)) and found['stderr'] == pytest.approx(error(d)) and found['n'] == len(d) == 4
+        assert found['seed_stderr'] == pytest.approx(error([mean([a[q] - b[q] for q in a]) for a, b in zip(of['psi-small'], of['alpaca-small'])]))
         assert whole.mean('base', b)['mean'] == pytest.approx(mean(list(answers('base', None, b).values()))) and whole.mean('base', b)['stderr'] is None
     over = whole.mean('psi-small', 'overall')
     assert over['mean'] == pytest.approx(mean([whole.mean('psi-small', b)['mean'] for b in whole.benchmarks]))
@@ -174,7 +175,40 @@ def test_overall_is_compared_seed_by_seed():
 def test_what_can_be_told_at_once_is(home, server, tmp_path):
     "A base model that is not there, before any data; a folder that was measured with files, without them"
     with pytest.raises(ConfigError, match='smollm9'): table1(read_scale('smoke', small(home, server[0], 'models=["smollm9"]')), home/'data', tmp_path/'runs', tmp_path/'results', said=quietly)
+    with pytest.raises(ConfigError, match="device is 'gpu'"): table1(read_scale('smoke', small(home, server[0], 'device=gpu')), home/'data', tmp_path/'runs', tmp_path/'results', said=quietly)
     assert not (tmp_path/'runs/table1-mine/alpaca-small').exists() and not (tmp_path/'results').exists()
+
+
+def test_what_is_missing_is_told(whole):
+    "A row without a seed, a row with one of two, a base model that nobody measured, a benchmark in which all are wrong, an error over seeds that makes a difference none"
+    less = lambda keep: Table1(whole.doc | dict(means=[m | dict(seeds=1 if m['row'] == 'alpaca-small' else m['seeds']) for m in whole.doc['means'] if keep(m)]))
+    text = less(lambda m: m['row'] not in ('psi-small', 'base'))._repr_markdown_()
+    assert '`psi-small`, tiny: 0 of 2 seeds so far' in text and '`alpaca-small`, tiny: 1 of 2 seeds so far' in text and '`base`, tiny: not measured yet' in text and 'so far' not in whole._repr_markdown_()
+    wrong = [x | dict(value=0., stderr=0., note='3 replies were cut off') if x['benchmark'] == 'winogrande' else x | dict(stderr=.05) for x in whole.doc['scores']]
+    text = Table1(whole.doc | dict(scores=wrong))._repr_markdown_()
+    assert 'WinoGrande: every model has none of 4 right' in text and 'WinoGrande: 3 replies were cut off' in text and 'by 5.0 points' in text and 'every model has' not in whole._repr_markdown_()
+    d = lambda of: Table1(whole.doc | dict(differences=[x | dict(value=.1, stderr=.04, seed_stderr=of) for x in whole.doc['differences']])).verdict()
+    assert 'above Alpaca on 2, below on 0, equal on 0' in d(.01) and '(+10.0 ± 4.1)' in d(.01) and 'together: none' in d(.04)
+
+
+def test_the_precision_is_what_a_setting_comes_to(home, tmp_path):
+    from psi.experiments.table1 import _claim, _how
+    s = lambda dtype, *sets: read_scale('smoke', small(home, 'http://localhost:1/v1', f'measure.dtype={dtype}', *sets))
+    best = _how(s('best'))['dtype']
+    _claim(tmp_path, s('best'), {}, _how(s('best')))
+    _claim(tmp_path, s(best, 'device=""'), {}, _how(s(best)) | dict(torch=_how(s(best))['torch'].partition('+')[0] + '+other'))    # the same, said otherwise
+    for other in {'float32', 'bfloat16'} - {best}:
+        with pytest.raises(ConfigError, match=f'with dtype {best}, now it is {other}'): _claim(tmp_path, s(other), {}, _how(s(other)))
+
+
+def test_scores_are_of_the_data_that_is_there(home, server, tmp_path):
+    "Where a row's data is not what its models were trained on, they are trained again"
+    go = lambda said: table1(read_scale('smoke', small(home, server[0], 'train_seeds=[0]', rows='["alpaca"]')), home/'data', tmp_path/'runs', tmp_path/'results', said=said)
+    first, said = go(quietly), []
+    done = next((tmp_path/'runs').rglob('done.json'))
+    done.write_text(json.dumps(json.loads(done.read_text()) | dict(data='of another')))
+    again = go(said.append)
+    assert steady(again.doc) == steady(first.doc) and sum('made anew' in x for x in said) == 1 and any('seed 0: ' in x for x in said) and 'of another' not in done.read_text()
 
 
 def test_the_hub_is_another_source_than_files(whole, home, server):

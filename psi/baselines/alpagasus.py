@@ -30,7 +30,7 @@ Write the score on the first line, as a number and nothing else. Then explain it
 # %% ../../nbs/baselines/10_alpagasus.ipynb #cfbd5765
 def rate_prompt(
     x:Instance, # what is to be judged
-    dimension:str='helpfulness', # what the score is of; AlpaGasus used accuracy and helpfulness
+    dimension:str='accuracy', # what the score is of; AlpaGasus used accuracy, and tried helpfulness
     mode:str='chat', # 'chat', or 'completion' for a model that only continues text
 ) -> str:
     "The request for a score"
@@ -80,12 +80,12 @@ def _rating(x:Instance, r:Request, reply:Reply) -> Rating:
 def rate(
     lm:LM, # M_L, the judge
     instances:Sequence[Instance], # the pool
-    dimension:str='helpfulness', # what the score is of
+    dimension:str='accuracy', # what the score is of
     seed:int=0, # the run's
 ) -> list[Rating]: # one for each instance, in their order
     "A score for each instance of a pool (section 5.2)"
     demand_cleared(lm, instances, 'rate')
-    if not dimension.strip(): raise ConfigError("dimension is empty; name what the judge should rate, 'helpfulness' or 'accuracy'")
+    if not dimension.strip(): raise ConfigError("dimension is empty; name what the judge should rate, 'accuracy' or 'helpfulness'")
     requests = (Request(rate_prompt(x, dimension, lm.mode), 'rate', i, generator(seed, 'rate', i).randrange(2**31)) for i, x in enumerate(instances))
     ratings, gauge = [], Gauge(lm, len(instances))
     with progress(len(instances), 'rate') as bar:

@@ -6,7 +6,7 @@
 __all__ = ['PAPER', 'means', 'paired', 'Table1', 'arrow', 'paper_table']
 
 # %% ../../nbs/experiments/19_result.ipynb #5f91b796
-import json, os
+import json, math, os, re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -49,10 +49,11 @@ def _over_seeds(scores:Sequence[Score]) -> Score:
 def paired(
     ours:dict[int, Score],   # of one benchmark, by training seed
     theirs:dict[int, Score], # the same of the row it is compared with
-) -> dict|None: # value (ours - theirs), stderr, n (questions), seeds (how many both have); None where they share no seed
+) -> dict|None: # value (ours - theirs), stderr (over questions), n (of them), seeds (how many both have), seed_stderr (over these; None for one); None where they share no seed
     "The difference of two rows on a benchmark, question by question"
-    seeds = sorted(ours.keys() & theirs.keys())
-    return difference(*(_over_seeds([of[s] for s in seeds]) for of in (ours, theirs))) | dict(seeds=len(seeds)) if seeds else None
+    if not (seeds := sorted(ours.keys() & theirs.keys())): return None
+    each = [difference(ours[s], theirs[s])['value'] for s in seeds]
+    return difference(*(_over_seeds([of[s] for s in seeds]) for of in (ours, theirs))) | dict(seeds=len(seeds), seed_stderr=mean_and_error(each)[1])
 
 # %% ../../nbs/experiments/19_result.ipynb #5baa4cbd
 class Table1:
@@ -164,7 +165,7 @@ def _table(t:Table1, model:str) -> str:
 # %% ../../nbs/experiments/19_result.ipynb #2faa7a6c
 def _question_error(t:Table1) -> str:
     "How much the draw of questions adds"
-    e = [100*s['stderr'] for s in t.doc['scores'] if s['stderr'] is not None]
+    e = [100*s['stderr'] for s in t.doc['scores'] if s['stderr'] and 0 < s['value'] < 1]   # where all are wrong the formula gives 0, which it is not
     if not e: return ''
     span = ' to '.join(dict.fromkeys((f'{min(e):.1f}', f'{max(e):.1f}')))
     return f'; other questions would change each score by {span} points (one standard error), in all rows alike'
@@ -176,7 +177,26 @@ def _missing(t:Table1) -> list[str]:
     for x in (*t.doc['trainings'], *t.doc['scores']):
         if x['why']: out.append(f'`{x["row"]}`, {x["model"]}' + (f', seed {x["seed"]}' if x['seed'] is not None else '') + (f', {BENCHMARKS[x["benchmark"]].title}' if 'benchmark' in x else '') + f': {x["why"]}')
     have, k = {(m['row'], m['model']): m['seeds'] for m in t.doc['means']}, len(t.doc['scale']['train_seeds'])
-    return out + [f'`{row}`, {model}: {n} of {k} seeds so far' for (row, model), n in have.items() if row != 'base' and n < k]
+    for r in (r for r in t.rows if not r['why']):
+        for model in t.models:
+            if (n := have.get((r['name'], model), 0)) < (most := 1 if r['kind'] == 'base' else k): out.append(f'`{r["name"]}`, {model}: ' + (f'{n} of {most} seeds so far' if most > 1 else 'not measured yet'))
+    return out
+
+def _flat_ones(t:Table1) -> list[str]:
+    "Benchmarks in which rows cannot differ"
+    out = []
+    for b in t.benchmarks:
+        scores = [s for s in t.doc['scores'] if s['benchmark'] == b and s['value'] is not None]
+        if (values := {s['value'] for s in scores}) in ({0}, {1}): out.append(f'{BENCHMARKS[b].title}: every model has {"none" if values == {0} else "all"} of {scores[0]["n"]:,} right. Its ± 0.0 is no precision, and it adds nothing to a comparison of rows.')
+    return out
+
+def _remarks(t:Table1) -> list[str]:
+    "What the evaluations remarked, and of how many models"
+    found = defaultdict(list)
+    for s in t.doc['scores']:
+        for part in filter(None, s['note'].split('; ')): found[s['benchmark'], re.sub('^[0-9]+ ', '', part)].append(int(m[0]) if (m := re.match('[0-9]+ ', part)) else None)
+    span = lambda counts: '' if None in counts else ' to '.join(dict.fromkeys((f'{min(counts)}', f'{max(counts)}'))) + ' '
+    return [f'{BENCHMARKS[b].title}: {span(counts)}{kind}' + (f' ({len(counts)} of {models} models)' if (models := sum(s['benchmark'] == b and s['value'] is not None for s in t.doc['scores'])) > len(counts) else '') for (b, kind), counts in found.items()]
 
 def _notes(t:Table1) -> list[str]:
     "What the table has to say of itself"
@@ -184,18 +204,19 @@ def _notes(t:Table1) -> list[str]:
     others = [f'{BENCHMARKS[b].title} {n:,}' for b in t.benchmarks if (n := s.get(f'measure.limits.{b}'))]
     limit = (f'{s["measure.limit"]:,} questions of each benchmark' if s['measure.limit'] else 'all questions') + f' ({", ".join(others)})'*bool(others) + ', drawn with a seed'*bool(s['measure.limit'] or others)
     fewer = [f'{r["n"]:,} of {r["title"]}' for r in t.rows if r['n'] not in (0, s['n'])]
-    out = [f'{s["n"]:,} instances a row{" (" + ", ".join(fewer) + ")" if fewer else ""}; {k} training seed{"s"*(k != 1)}; {limit}. ±: standard error over the seeds{_question_error(t)}. Arrows: against Alpaca by the same small model. Each dataset was made once; how much another one would differ is in none of these errors.']
+    out = [f'{s["n"]:,} instances a row{" (" + ", ".join(fewer) + ")" if fewer else ""}; {k} training seed{"s"*(k != 1)}; {limit}. ±: standard error over the seeds{_question_error(t)}. Arrows: against Alpaca by the same small model, over the seeds that both have. Each dataset was made once; how much another one would differ is in none of these errors.']
     if t.doc['shared']: out.append(f'{", ".join(t.doc["shared"]["rows"])} took theirs from one pool of {t.doc["shared"]["n"]:,} instances; each has the share of it that it used. ≥ lacks a part, ? is not known.')
-    return out + _missing(t)
+    if how := list(dict.fromkeys(h for r in t.doc['rows'] if r['took'] for h in r['took'].get('how', ()))): out.append('kgCO2e: ' + '; '.join(how) + '.')
+    return out + _flat_ones(t) + _remarks(t) + _missing(t)
 
 # %% ../../nbs/experiments/19_result.ipynb #9bbbcfa0
 def _signed(points:float) -> str: return '0.0' if abs(points) < .05 else f'{points:+.1f}'
 
 def _paired_table(t:Table1) -> str:
     "PSI against Alpaca, question by question"
-    rows = [f'| {d["model"]} | `{d["row"]}` - `{d["against"]}` | {BENCHMARKS[d["benchmark"]].title} | {_signed(100*d["value"])}' + (f' ± {100*d["stderr"]:.1f}' if d['stderr'] is not None else '') + f' | {d["n"]:,} | {d["seeds"]} |'
+    rows = [f'| {d["model"]} | `{d["row"]}` - `{d["against"]}` | {BENCHMARKS[d["benchmark"]].title} | {_signed(100*d["value"])} | ' + ' | '.join('' if d.get(k) is None else f'{100*d[k]:.1f}' for k in ('stderr', 'seed_stderr')) + f' | {d["n"]:,} | {d["seeds"]} |'
             for d in t.doc['differences'] if d['benchmark'] != 'overall']
-    return '| $M_t$ | rows | benchmark | difference ± its error over questions | questions | seeds |\n|:--|:--|:--|--:|--:|--:|\n' + '\n'.join(rows) if rows else ''
+    return '| $M_t$ | rows | benchmark | difference | its error over questions | over seeds | questions | seeds |\n|:--|:--|:--|--:|--:|--:|--:|--:|\n' + '\n'.join(rows) if rows else ''
 
 # %% ../../nbs/experiments/19_result.ipynb #019b40ab
 @patch
@@ -214,10 +235,10 @@ def verdict(self:Table1) -> str: # Markdown; '' where nothing can be compared
         for model in self.models:
             ds = [d for b in self.benchmarks if (d := self.difference(row['name'], b, model)) and d['stderr'] is not None]
             if not ds: continue
-            far = [d for d in ds if abs(d['value']) > 2*d['stderr']]
-            said = ', '.join(f'{BENCHMARKS[d["benchmark"]].title} ({_signed(100*d["value"])} ± {100*d["stderr"]:.1f})' for d in far) or 'none'
-            up = sum(d['value'] > 0 for d in ds)
-            out.append(f'- {row["title"]}, {row["writer"]}, {model}: above Alpaca on {up} of {len(ds)} benchmarks; by more than two standard errors, up or down: {said}.')
+            error = lambda d: math.hypot(d['stderr'], d.get('seed_stderr') or 0)
+            said = ', '.join(f'{BENCHMARKS[d["benchmark"]].title} ({_signed(100*d["value"])} ± {100*error(d):.1f})' for d in ds if abs(d['value']) > 2*error(d)) or 'none'
+            up, down = sum(d['value'] > 0 for d in ds), sum(d['value'] < 0 for d in ds)
+            out.append(f'- {row["title"]}, {row["writer"]}, {model}: of {len(ds)} benchmarks above Alpaca on {up}, below on {down}, equal on {len(ds) - up - down}; by more than two standard errors, of questions and seeds together: {said}.')
     return '\n'.join(out)
 
 # %% ../../nbs/experiments/19_result.ipynb #93f2bf78

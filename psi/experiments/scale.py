@@ -30,7 +30,7 @@ class MeasureConfig(_Table):
     max_tokens:int = Field(512, ge=1, description='of such a reply')
     dtype:Literal['auto', 'best', 'float32', 'bfloat16', 'float16'] = Field('auto', description='precision; auto: as the weights are stored; best: bfloat16 where the device is made for it, else float32')
     batch:list[int] = Field([], description='questions at once, to rate and to write, e.g. [1, 32]; [] chooses')
-    prefix_cache:bool = Field(True, description='read what the answers to a question begin with once; equal to the harness up to rounding')
+    prefix_cache:bool = Field(True, description='read what the answers to a question begin with once, and score words in float32; equal to the harness up to rounding')
 
     @model_validator(mode='after')
     def _is_known(self):
@@ -83,21 +83,24 @@ def _recipe(settings:dict, seed:int=0) -> Recipe:
     except TypeError as e: raise ConfigError(f'recipe: {str(e).split("__() ")[-1]}; options of trl stand under recipe.more, and the seed is train_seeds') from None
     except ConfigError as e: raise ConfigError(f'recipe.{e}') from None
 
-_same_for_all = {'name': '', 'method': '', 'seed': '; set seed', 'generate.n': '; set n'} # settings of a config that are not a row's own -> what to do instead
+_same_for_all = {'name': '', 'method': '', 'seed': '; set seed', 'generate.n': '; set n', 'source.data': ''} # settings of a config that are not a row's own -> what to do instead
+_same_for_rows = {'seeds': '; set run.seeds', 'M_g.model': '; set M_g, or writer for the pool', 'M_L.model': '; set M_L'} # which all rows may be given, and not one of them
 
-def _for_all(at:str, d:dict):
+def _for_all(at:str, d:dict, common:dict[str, str]):
     "`ConfigError` where a row, or all of them, would be given what the comparison itself gives"
-    for k, instead in _same_for_all.items():
+    for k, instead in common.items():
         table, _, last = k.rpartition('.')
-        if last in (d.get(table, {}) if table else d): raise ConfigError(f'{at}.{k}: the comparison sets it for every row{instead}')
+        given = d.get(table, {}) if table else d
+        if not isinstance(given, dict): raise ConfigError(f'{at}.{table} is {given!r}; it has settings of its own, e.g. {at}.{table}.threshold=0.5')
+        if last in given: raise ConfigError(f'{at}.{k}: the comparison sets it for every row{instead}')
 
 def _together(s:'Scale'):
     "`ConfigError` where settings do not go together"
     for k, v in (('train_seeds', s.train_seeds), ('models', s.models), ('rows', s.rows), ('measure.benchmarks', s.measure.benchmarks)):
         if len(set(v)) < len(v): raise ConfigError(f'{k} is {v}; each may stand there once')
     if twice := [m for i, m in enumerate(map(Path, s.models)) if m.name in {o.name for o in map(Path, s.models[:i])}]: raise ConfigError(f'models: two are called {twice[0].name}; rename the folder of one')
-    _for_all('run', s.run)
-    for name, d in s.row.items(): _for_all(f'row.{name}', d)
+    _for_all('run', s.run, _same_for_all)
+    for name, d in s.row.items(): _for_all(f'row.{name}', d, _same_for_all | _same_for_rows)
     _recipe(s.recipe, s.train_seeds[0])
     for r in rows_of(s):   # each config is checked
         if r.config is None: continue
@@ -194,7 +197,7 @@ SCALES = { # what differs from the defaults of `Scale`
 'laptop': dict(n=100, pool=150, M_L=_turn('qwen2.5-coder-1.5b-instruct', concurrency=16), writer=_list('qwen2.5-coder-1.5b-instruct', concurrency=12), M_g=dict(small=_list('qwen2.5-coder-0.5b-instruct', concurrency=8)),
                run=dict(expand=dict(n=100)), row=dict(alpagasus=dict(M_L=dict(sampling=dict(temperature=.2, max_tokens=60)))), recipe=dict(epochs=1, batch=4),   # a judge's score comes first; with the paper's 32 instances a step a hundred would be four steps
                measure=dict(benchmarks=['mmlu', 'truthfulqa', 'winogrande', 'gsm8k'], limit=60, limits=dict(gsm8k=16), dtype='best')),
-'paper': dict(n=20_000, pool=52_000, rows=['base', 'imported', 'alpaca', 'psi'], models=['google/gemma-2b', 'Qwen/Qwen1.5-1.8B'],
+'paper': dict(n=20_000, pool=52_000, rows=['base', 'imported', 'alpaca', 'psi'], models=['google/gemma-2b', 'Qwen/Qwen1.5-1.8B'], recipe=dict(empty='drop'),   # of the published instances some have no output
               M_L=dict(model='gpt-3.5-turbo', base_url='openai', sampling=dict(temperature=.7)), writer=dict(model='gpt-3.5-turbo', base_url='openai', sampling=dict(temperature=1.)),
               M_g={'zephyr': _served('HuggingFaceH4/zephyr-7b-beta', 8000), 'llama3': _served('meta-llama/Meta-Llama-3-8B-Instruct', 8001)},
               imported={'alpaca-52k': dict(title='Alpaca', writer='text-davinci-003', data=['alpaca/alpaca_data.json', 'alpaca/alpaca_data.json.gz', 'tatsu-lab/alpaca']),

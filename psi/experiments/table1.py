@@ -26,7 +26,7 @@ from .scale import Row, Scale, _recipe, pick, rows_of
 from ..folder import Run
 from ..journal import Journal
 from ..ledger import Amount, Ledger, total
-from ..local import engine_features
+from ..local import engine_features, sha256
 from ..meter import measured
 from ..pipeline import Generator, run
 from ..setup import ASKED, digest
@@ -42,7 +42,8 @@ def _took(book:Ledger, small:bool=True) -> dict:
     own = [e for e in entries if small and ASKED.get(e.stage) == 'M_g']
     far = total(Amount(e.estimated.low, e.estimated.high) for e in entries if e.estimated)
     return dict(M_L=_plain(tokens([e for e in entries if e not in own])), M_g=_plain(tokens(own)), kwh=_plain(book.data.sum('measured') + far), kg=_plain(book.data.sum('kg')),
-                seconds=math.fsum(e.seconds for e in entries), requests=sum(e.requests for e in entries))
+                seconds=math.fsum(e.seconds for e in entries), requests=sum(e.requests for e in entries), how=list(dict.fromkeys(h for e in entries if e.requests for h in e.how)),
+                stages={s: _plain(total(e.kg for e in entries if e.stage == s)) for s in dict.fromkeys(e.stage for e in entries)})
 
 # %% ../../nbs/experiments/20_table1.ipynb #41da5a22
 def _dtype(scale:Scale) -> str:
@@ -53,7 +54,7 @@ def _how(scale:Scale) -> dict[str, str]:
     "What models are trained and measured with, besides all settings"
     return dict(device=scale.device or best_device(), dtype=_dtype(scale)) | {k: version(k) for k in ('torch', 'transformers', 'trl', 'lm_eval')}
 
-_may_change = {'rows', 'ablations', 'keep_models'}
+_may_change = {'rows', 'ablations', 'keep_models', 'device', 'measure.dtype'} # what the last two come to stands in `_how`
 
 def _settings(scale:Scale) -> dict:
     "What must stay as it is, as dotted names"
@@ -68,10 +69,10 @@ def _claim(home:Path, scale:Scale, files:dict[str, str], how:dict[str, str]):
     else:
         try: had = json.loads(path.read_text()); had['settings'].items(), had['files'].items(), had.setdefault('how', how).items()
         except (ValueError, LookupError, TypeError, AttributeError): raise DataError(f'{path}: not what psi wrote; give another folder by --runs') from None
-    for k in sorted(want | had['settings']):
+    for k in sorted((want | had['settings']).keys() - _may_change):
         if (a := had['settings'].get(k)) != (b := want.get(k)): raise ConfigError(f'{home}: holds a comparison with {k} = {a!r}, now it is {b!r}; set it back, or give this one a name of its own: --set name=NAME')
     for k, v in how.items():
-        if had['how'].get(k, v) != v: raise ConfigError(f'{home}: holds models that were trained and measured with {k} {had["how"][k]}, now it is {v}; go on with that, or give this one a name of its own: --set name=NAME')
+        if had['how'].get(k, v).partition('+')[0] != v.partition('+')[0]: raise ConfigError(f'{home}: holds models that were trained and measured with {k} {had["how"][k]}, now it is {v}; go on with that, or give this one a name of its own: --set name=NAME')
     for k, v in files.items():
         if had['files'].get(k, v) != v: raise ConfigError(f'{home}: {BENCHMARKS[k].title} was measured with other files than --data has now; give those, or give this one a name of its own: --set name=NAME')
     if not path.exists() or files != had['files'] or 'how' not in json.loads(path.read_text()): write_text(path, json.dumps(had | dict(files=had['files'] | files), indent=1, sort_keys=True, ensure_ascii=False) + '\n')
@@ -138,6 +139,14 @@ def make_data(self:_Work, row:Row):
     if row.twin: _share(self.home, row, next(r for r in self.rows if r.name == row.twin))
     try: self.make(row.config, runs=self.home, said=lambda line: self.said(f'{row.name}: {line}'))
     except (PsiError, OSError) as e: self.failed((row.name,), e)
+    else: self.forget(row)
+
+@patch
+def forget(self:_Work, row:Row):
+    "Delete the scores of models that were trained on other data than the row has now"
+    data = sha256(self.home/row.name/'instances.jsonl')
+    for done in (self.home/'trained'/row.name).glob('*/seed-*/done.json'):
+        if json.loads(done.read_text()).get('data', data) != data: self.said(f'{row.name}: was made anew; {done.parent.name} of {done.parent.parent.name} is trained and measured again'); shutil.rmtree(done.parent)
 
 # %% ../../nbs/experiments/20_table1.ipynb #647ec1b2
 _STAYS = {'train.json', 'log.jsonl', 'README.md', 'loss.png', 'journal.sqlite', 'dropped.jsonl'}
@@ -161,7 +170,7 @@ def measure(self:_Work, row:Row, model:str, seed:int|None):
         for b in self.can:
             if w := e[b].why: self.why[row.name, model, seed, b] = w
         if any(e[b].why for b in self.can): return
-        write_text(at/'done.json', json.dumps(dict(measured=self.can)) + '\n')
+        write_text(at/'done.json', json.dumps(dict(measured=self.can, data=row.config and sha256(self.home/row.name/'instances.jsonl'))) + '\n')
     if seed is not None and not s.keep_models: _sweep(at/'model')
 
 # %% ../../nbs/experiments/20_table1.ipynb #a8df9d61
@@ -305,6 +314,8 @@ def table1(
     said:Callable[[str], None]=lambda line: print(line, file=sys.stderr), # is told what goes on
 ) -> Table1: # shows itself; what failed is in it with the reason
     "The paper's Table 1 at a scale of your own, or go on with one that was cut"
+    from ..train import _check_device
+    if scale.device: _check_device(scale.device)
     work = _Work(scale, data, runs, only, make, command, unsafe, said)
     for b, why in work.cannot.items(): said(f'{BENCHMARKS[b].title}: not measured: {work.plain(DataError(why))}')
     with _held(work.home):
