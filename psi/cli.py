@@ -320,7 +320,7 @@ def evaluate(
     dtype:Annotated[str, typer.Option(help="'auto', 'float32', 'bfloat16' or 'float16'")]='auto', # precision
     device:Annotated[str, typer.Option(help="'cpu' or 'cuda'; the default is a GPU where there is one")]='', # 'cpu' or 'cuda'
     batch:Annotated[int, typer.Option(help='questions at once; 0 chooses')]=0, # questions at once
-    prefix_cache:Annotated[bool, typer.Option('--prefix-cache', help="read what the answers to a question begin with once: quicker, and equal to the harness's scores up to rounding")]=False, # read a question once
+    prefix_cache:Annotated[bool, typer.Option('--prefix-cache', help="read what the answers to a question begin with once, and score words in float32: quicker, no ties in bfloat16, and equal to the harness's scores up to rounding")]=False, # read a question once
     samples:Annotated[int, typer.Option(help='replies to a problem of HumanEval')]=10, # replies to a problem of HumanEval
     max_tokens:Annotated[int, typer.Option(help='of such a reply')]=512, # of such a reply
     unsafe_run_code:Annotated[bool, typer.Option('--unsafe-run-code', help='run generated code without a sandbox')]=False, # run generated code without a sandbox

@@ -250,7 +250,7 @@ def evaluate(
     dtype:str='auto',  # precision: 'auto' as the weights are stored, 'float32', 'bfloat16', 'float16'; many processors are several times as fast in float32 as in bfloat16
     device:str='',     # 'cpu', 'cuda', ...; the default is a GPU where there is one
     batch:tuple[int, int]|None=None, # questions at once, to rate and to write; the default is (1, 32) on a CPU and (16, 64) on a GPU
-    prefix_cache:bool=False, # read what the rated answers of a question begin with once; quicker, and equal to the harness up to rounding
+    prefix_cache:bool=False, # read what the rated answers of a question begin with once, and score words in float32 whatever the dtype; quicker, and equal to the harness up to rounding
     concurrency:int=4, # requests in flight at an address
     unsafe:bool=False, # run generated code without a sandbox where there is none
     measure:bool=True, # read what this machine takes meanwhile, into the journal

@@ -237,7 +237,7 @@ def verdict(self:Table1) -> str: # Markdown; '' where nothing can be compared
             if not ds: continue
             error = lambda d: math.hypot(d['stderr'], d.get('seed_stderr') or 0)
             said = ', '.join(f'{BENCHMARKS[d["benchmark"]].title} ({_signed(100*d["value"])} ± {100*error(d):.1f})' for d in ds if abs(d['value']) > 2*error(d)) or 'none'
-            up, down = sum(d['value'] > 0 for d in ds), sum(d['value'] < 0 for d in ds)
+            up, down = (sum(_signed(100*d['value'])[0] == sign for d in ds) for sign in '+-')
             out.append(f'- {row["title"]}, {row["writer"]}, {model}: of {len(ds)} benchmarks above Alpaca on {up}, below on {down}, equal on {len(ds) - up - down}; by more than two standard errors, of questions and seeds together: {said}.')
     return '\n'.join(out)
 
