@@ -179,6 +179,7 @@ def _float32_head(model, on:bool):
     try: yield
     finally: hook.remove()
 
+# %% ../nbs/11_answers.ipynb #c0ffee11
 def _lean(model, tokenizer):
     "The harness's transformers model, which computes the probabilities of the last `keep` tokens only (0: of all)"
     import inspect, torch

@@ -182,6 +182,7 @@ def _missing(t:Table1) -> list[str]:
             if (n := have.get((r['name'], model), 0)) < (most := 1 if r['kind'] == 'base' else k): out.append(f'`{r["name"]}`, {model}: ' + (f'{n} of {most} seeds so far' if most > 1 else 'not measured yet'))
     return out
 
+# %% ../../nbs/experiments/19_result.ipynb #c0ffee12
 def _flat_ones(t:Table1) -> list[str]:
     "Benchmarks in which rows cannot differ"
     out = []
@@ -198,6 +199,7 @@ def _remarks(t:Table1) -> list[str]:
     span = lambda counts: '' if None in counts else ' to '.join(dict.fromkeys((f'{min(counts)}', f'{max(counts)}'))) + ' '
     return [f'{BENCHMARKS[b].title}: {span(counts)}{kind}' + (f' ({len(counts)} of {models} models)' if (models := sum(s['benchmark'] == b and s['value'] is not None for s in t.doc['scores'])) > len(counts) else '') for (b, kind), counts in found.items()]
 
+# %% ../../nbs/experiments/19_result.ipynb #c0ffee14
 def _notes(t:Table1) -> list[str]:
     "What the table has to say of itself"
     s, k = t.doc['scale'], len(t.doc['scale']['train_seeds'])

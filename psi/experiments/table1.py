@@ -314,7 +314,7 @@ def table1(
     said:Callable[[str], None]=lambda line: print(line, file=sys.stderr), # is told what goes on
 ) -> Table1: # shows itself; what failed is in it with the reason
     "The paper's Table 1 at a scale of your own, or go on with one that was cut"
-    from ..train import _check_device
+    from psi.train import _check_device
     if scale.device: _check_device(scale.device)
     work = _Work(scale, data, runs, only, make, command, unsafe, said)
     for b, why in work.cannot.items(): said(f'{BENCHMARKS[b].title}: not measured: {work.plain(DataError(why))}')
