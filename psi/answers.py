@@ -45,6 +45,8 @@ class Kept:
     def apply_chat_template(self, turns, add_generation_prompt=True): return _templated(self.lm, turns, add_generation_prompt)
     @property
     def tokenizer_name(self): return self.lm.tokenizer_name
+    @property
+    def exact(self): return dict(head='float32') if self.prefix_cache and self.what.get('dtype') != 'float32' else {}   # what shapes a rating besides `what`
 
 # %% ../nbs/11_answers.ipynb #5e7a810d
 def _system_first(turns:Sequence[dict]) -> list[dict]:
@@ -109,7 +111,7 @@ def answers(self:Kept,
 ) -> list[Reply]: # in the order of the requests; the text of a rating is JSON: log-likelihood, and whether the model would have written just this
     "Answers from the journal, and from the model those that it lacks"
     writes = kind == 'generate_until'
-    keys, size = _keys(kind, requests, {k: v for k, v in self.what.items() if k != 'head' or not writes}, self.seed), lru_cache(None)(lambda text: len(self.lm.tok_encode(text)))
+    keys, size = _keys(kind, requests, self.what | (self.exact if not writes else {}), self.seed), lru_cache(None)(lambda text: len(self.lm.tok_encode(text)))
     with progress(len(requests), self.name) as bar:
         for portion in _questions(requests) if self.prefix_cache and not writes else _portions(requests, writes, batch, size):
             if any(self.journal.get(keys[i]) is None for i in portion): self._ask(kind, [requests[i] for i in portion], [keys[i] for i in portion], portion, batch)

@@ -198,13 +198,14 @@ class _Evaluator:
         self.rates, self.close = engine == 'transformers', lambda: None
         if self.rates:
             self.lm, self.shapes = transformers_lm(model, dtype, device)
-            self.shapes |= dict(batch=list(batch)) | (dict(prefix_cache=True) if prefix_cache else {}) | (dict(head='float32') if prefix_cache and self.shapes['dtype'] != 'float32' else {})
+            self.shapes |= dict(batch=list(batch)) | (dict(prefix_cache=True) if prefix_cache else {})
         else:
             mode = 'chat' if template == 'chat' else 'completion'
             self.give, self.close, self.shapes = address_lm(str(model), engine, mode, journal, concurrency)
             self.lm = None
         self.chat = _template(template, self.lm, engine)
 
+    def shaped(self, b:Benchmark) -> dict: return self.shapes | (self.asker(b).exact if self.rates and not b.generates else {})
     def asker(self, b:Benchmark):
         asker = Kept(self.lm, self.journal, self.shapes | dict(template=self.template), self.seed, self.batch, b.name, self.prefix_cache) if self.rates else AtAddress(self.give, self.seed, b.name)
         asker.emitted = lambda: None if self.meter.kwh is None else self.grid.kg(self.meter.kwh)
@@ -219,7 +220,7 @@ def _notes(documents:Documents|None, asker) -> str:
 @patch
 def measure(self:_Evaluator, b:Benchmark, documents:Documents|None, limit, code:dict, unsafe, file:Path) -> Score:
     "One benchmark; its score is written when this returns"
-    settings = _settings(b, documents, limit, self.seed, self.template, code, self.shapes)
+    settings = _settings(b, documents, limit, self.seed, self.template, code, self.shaped(b))
     if had := _done(file, settings): return had
     if not self.rates and not b.generates: raise EngineError('it rates given answers, which a model at an address cannot do')
     if b.name == 'humaneval': _needs_sandbox(unsafe)
@@ -277,7 +278,7 @@ def _measure_all(chosen, documents, out, model, data, limit, code, unsafe, said,
     try:
         if how['batch'] is None: how['batch'] = (16, 64) if how['engine'] == 'transformers' and _gpu(how['device']) else (1, 32)
         with meter: work = _Evaluator(model, journal=journal, meter=meter, **how)
-        for b in chosen: _done(out/f'{b.name}.json', _settings(b, documents[b.name], _limit(limit, b), work.seed, work.template, code, work.shapes))   # what does not fit is told before anything is asked
+        for b in chosen: _done(out/f'{b.name}.json', _settings(b, documents[b.name], _limit(limit, b), work.seed, work.template, code, work.shaped(b)))   # what does not fit is told before anything is asked
         for b in chosen:
             try:
                 if data and documents[b.name] is None: raise EngineError(f'no {b.needs} in the data folder')

@@ -160,10 +160,12 @@ def test_a_prefix_cache_changes_nothing_but_rounding(model, own, tmp_path):
     names = ('truthfulqa', 'winogrande', 'mmlu')
     a, b = (evaluate(model, own, tmp_path/k, names, limit=4, dtype='float32', device='cpu', said=lambda _: None, **how) for k, how in (('without', {}), ('with', dict(prefix_cache=True))))
     for k in names:
-        assert a[k].metrics.keys() == b[k].metrics.keys() and 'prefix_cache' not in a[k].settings['model'] and b[k].settings['model']['prefix_cache'] and a[k].cost['prompt_tokens'] == b[k].cost['prompt_tokens']
+        assert a[k].metrics.keys() == b[k].metrics.keys() and 'prefix_cache' not in a[k].settings['model'] and b[k].settings['model']['prefix_cache'] and 'head' not in b[k].settings['model'] and a[k].cost['prompt_tokens'] == b[k].cost['prompt_tokens']
         for m, v in a[k].metrics.items(): assert b[k].metrics[m]['value'] == pytest.approx(v['value'], abs=1e-4), (k, m)
         pairs = [(x, y) for r, s in zip(a.samples(k), b.samples(k), strict=True) for x, y in zip(r['loglikelihoods'], s['loglikelihoods'], strict=True)]
         assert len(pairs) >= 8 and all(abs(x - y) < 1e-3 for x, y in pairs)
+    e = evaluate(model, own, tmp_path/'coarse', ['winogrande', 'gsm8k'], limit=2, dtype='bfloat16', device='cpu', prefix_cache=True, said=lambda _: None)
+    assert e['winogrande'].settings['model']['head'] == 'float32' and 'head' not in e['gsm8k'].settings['model']
     with pytest.raises(ConfigError, match='prefix_cache'): evaluate(model, own, tmp_path/'with', names, limit=4, dtype='float32', device='cpu', said=lambda _: None)
 
 @pytest.mark.parametrize('kind', ['plain', 'sliding', 'hybrid'])
@@ -193,16 +195,19 @@ def test_answers_are_not_tied_by_a_coarse_precision(model):
     "With a prefix cache the words' scores of a bfloat16 model are those of its last layer in float32; without it they are the harness's; and writing does not change"
     import torch
     from types import SimpleNamespace
-    from psi.answers import Kept, _float32_head, hushed, transformers_lm
+    from psi.answers import Kept, hushed, transformers_lm
     from psi.journal import Journal
     lm, what = transformers_lm(model, 'bfloat16', 'cpu')
     asked = [SimpleNamespace(args=('word ' * 30 + t, f' {c}'), task_name='', doc_id=i) for i, t in enumerate(('one', 'two', 'three')) for c in 'ABCDEFGH']
     how = lambda: [SimpleNamespace(args=('word ' * 30, dict(until=['.'], max_gen_toks=8, do_sample=False)), task_name='', doc_id=0)]
     with hushed():
-        plain, before = lm.loglikelihood(asked, disable_tqdm=True), Kept(lm, Journal(), what).generate_until(how())
-        assert Kept(lm, Journal(), what).loglikelihood(asked) == plain
-        cached = Kept(lm, Journal(), what, prefix_cache=True).loglikelihood(asked)
-        assert lm.loglikelihood(asked, disable_tqdm=True) == plain and not lm.exact and Kept(lm, Journal(), what, prefix_cache=True).generate_until(how()) == before
+        plain, journal = lm.loglikelihood(asked, disable_tqdm=True), Journal()
+        before, cached = Kept(lm, journal, what).generate_until(how()), Kept(lm, journal, what, prefix_cache=True)
+        assert Kept(lm, journal, what).loglikelihood(asked) == plain
+        rated, n = cached.loglikelihood(asked), len(list(journal.rows()))
+        assert n == 2*len(asked) + 1 and cached.generate_until(how()) == before and len(list(journal.rows())) == n      # two ways to rate, one to write
+        assert lm.loglikelihood(asked, disable_tqdm=True) == plain and not lm.exact and Kept(lm, Journal(), what | dict(dtype='float32'), prefix_cache=True).exact == {}
+        cached = rated
     head, by_hand = lm.model.get_output_embeddings().weight.float(), []
     for r in asked:
         ids, word = (torch.tensor([x]) for x in lm._encode_pair(*r.args))

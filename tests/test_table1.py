@@ -197,6 +197,11 @@ def test_the_precision_is_what_a_setting_comes_to(home, tmp_path):
     best = _how(s('best'))['dtype']
     _claim(tmp_path, s('best'), {}, _how(s('best')))
     _claim(tmp_path, s(best, 'device=""'), {}, _how(s(best)) | dict(torch=_how(s(best))['torch'].partition('+')[0] + '+other'))    # the same, said otherwise
+    known = json.loads((tmp_path/'table1.json').read_text())
+    for file, how, says in ((known | dict(how={k: v for k, v in known['how'].items() if k != 'head'}), dict(head='float32'), 'with head as the weights are, now it is float32'), ({k: v for k, v in known.items() if k != 'how'} | dict(settings=known['settings'] | {'measure.dtype': 'float16'}), {}, "measure.dtype = 'float16'")):
+        (tmp_path/'table1.json').write_text(json.dumps(file))
+        with pytest.raises(ConfigError, match=says): _claim(tmp_path, s('best'), {}, _how(s('best')) | how)
+    (tmp_path/'table1.json').write_text(json.dumps(known))
     for other in {'float32', 'bfloat16'} - {best}:
         with pytest.raises(ConfigError, match=f'with dtype {best}, now it is {other}'): _claim(tmp_path, s(other), {}, _how(s(other)))
 
@@ -209,6 +214,12 @@ def test_scores_are_of_the_data_that_is_there(home, server, tmp_path):
     done.write_text(json.dumps(json.loads(done.read_text()) | dict(data='of another')))
     again = go(said.append)
     assert steady(again.doc) == steady(first.doc) and sum('made anew' in x for x in said) == 1 and any('seed 0: ' in x for x in said) and 'of another' not in done.read_text()
+    record = done.parent/'model'/'train.json'     # as where it was cut before the last benchmark
+    record.write_text(json.dumps(json.loads(record.read_text()) | dict(data=dict(sha256='of another'))))
+    done.unlink()
+    said.clear()
+    again = go(said.append)
+    assert steady(again.doc) == steady(first.doc) and not again.failed and sum('made anew' in x for x in said) == 1 and done.exists()
 
 
 def test_the_hub_is_another_source_than_files(whole, home, server):

@@ -52,9 +52,11 @@ def _dtype(scale:Scale) -> str:
 
 def _how(scale:Scale) -> dict[str, str]:
     "What models are trained and measured with, besides all settings"
-    return dict(device=scale.device or best_device(), dtype=_dtype(scale)) | {k: version(k) for k in ('torch', 'transformers', 'trl', 'lm_eval')}
+    exact = scale.measure.prefix_cache and _dtype(scale) != 'float32'   # see `psi.answers`
+    return dict(device=scale.device or best_device(), dtype=_dtype(scale), head='float32' if exact else '') | {k: version(k) for k in ('torch', 'transformers', 'trl', 'lm_eval')}
 
-_may_change = {'rows', 'ablations', 'keep_models', 'device', 'measure.dtype'} # what the last two come to stands in `_how`
+_may_change = {'rows', 'ablations', 'keep_models'}
+_in_how = {'device', 'measure.dtype'} # what these come to stands in `_how`
 
 def _settings(scale:Scale) -> dict:
     "What must stay as it is, as dotted names"
@@ -65,14 +67,15 @@ def _claim(home:Path, scale:Scale, files:dict[str, str], how:dict[str, str]):
     path, want = home/'table1.json', _settings(scale)
     if not path.exists():
         if strange := sorted(p.name for p in home.iterdir() if not p.name.startswith('.') and p.name != 'estimates'): raise ConfigError(f'{home}: is not a comparison of psi (it holds {", ".join(strange[:3])}); give another folder by --runs')
-        had = dict(settings=want, files={}, how=how)
+        had, known = dict(settings=want, files={}, how=how), True
     else:
-        try: had = json.loads(path.read_text()); had['settings'].items(), had['files'].items(), had.setdefault('how', how).items()
+        try: had = json.loads(path.read_text()); known = 'how' in had; had['settings'].items(), had['files'].items(), had.setdefault('how', how).items()
         except (ValueError, LookupError, TypeError, AttributeError): raise DataError(f'{path}: not what psi wrote; give another folder by --runs') from None
-    for k in sorted((want | had['settings']).keys() - _may_change):
+    for k in sorted((want | had['settings']).keys() - (_in_how if known else set())):
         if (a := had['settings'].get(k)) != (b := want.get(k)): raise ConfigError(f'{home}: holds a comparison with {k} = {a!r}, now it is {b!r}; set it back, or give this one a name of its own: --set name=NAME')
     for k, v in how.items():
-        if had['how'].get(k, v).partition('+')[0] != v.partition('+')[0]: raise ConfigError(f'{home}: holds models that were trained and measured with {k} {had["how"][k]}, now it is {v}; go on with that, or give this one a name of its own: --set name=NAME')
+        was = had['how'].get(k, '' if k == 'head' and known else v)   # it came later
+        if was.partition('+')[0] != v.partition('+')[0]: raise ConfigError(f'{home}: holds models that were trained and measured with {k} {was or "as the weights are"}, now it is {v or "as the weights are"}; go on with that, or give this one a name of its own: --set name=NAME')
     for k, v in files.items():
         if had['files'].get(k, v) != v: raise ConfigError(f'{home}: {BENCHMARKS[k].title} was measured with other files than --data has now; give those, or give this one a name of its own: --set name=NAME')
     if not path.exists() or files != had['files'] or 'how' not in json.loads(path.read_text()): write_text(path, json.dumps(had | dict(files=had['files'] | files), indent=1, sort_keys=True, ensure_ascii=False) + '\n')
@@ -137,16 +140,26 @@ def make_data(self:_Work, row:Row):
     if row.config is None: return
     if row.pool and ('pool',) in self.why: self.why[row.name,] = f'the pool failed: {self.why["pool",]}'; return
     if row.twin: _share(self.home, row, next(r for r in self.rows if r.name == row.twin))
-    try: self.make(row.config, runs=self.home, said=lambda line: self.said(f'{row.name}: {line}'))
+    try:
+        self.make(row.config, runs=self.home, said=lambda line: self.said(f'{row.name}: {line}'))
+        self.forget(row)
     except (PsiError, OSError) as e: self.failed((row.name,), e)
-    else: self.forget(row)
+
+def _trained_on(at:Path) -> str|None:
+    "The sum of the data that a model was trained on; None where it is not known"
+    for file, of in ((at/'done.json', lambda x: x['data']), (at/'model'/'train.json', lambda x: x['data']['sha256'])):
+        try: return of(json.loads(file.read_text()))
+        except (OSError, ValueError, LookupError, TypeError): pass
 
 @patch
 def forget(self:_Work, row:Row):
-    "Delete the scores of models that were trained on other data than the row has now"
-    data = sha256(self.home/row.name/'instances.jsonl')
-    for done in (self.home/'trained'/row.name).glob('*/seed-*/done.json'):
-        if json.loads(done.read_text()).get('data', data) != data: self.said(f'{row.name}: was made anew; {done.parent.name} of {done.parent.parent.name} is trained and measured again'); shutil.rmtree(done.parent)
+    "Delete models and scores where a row's data is not what they were trained on"
+    if not (file := self.home/row.name/'instances.jsonl').exists(): return
+    data = sha256(file)
+    for at in (self.home/'trained'/row.name).glob('*/seed-*'):
+        if (_trained_on(at) or data) == data: continue
+        self.said(f'{row.name}: was made anew; {at.name} of {at.parent.name} is trained and measured again')
+        for part in (at/'eval', at/'model', at): shutil.rmtree(part, ignore_errors=part != at)   # what says whose they are goes last
 
 # %% ../../nbs/experiments/20_table1.ipynb #647ec1b2
 _STAYS = {'train.json', 'log.jsonl', 'README.md', 'loss.png', 'journal.sqlite', 'dropped.jsonl'}
