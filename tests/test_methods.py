@@ -243,7 +243,7 @@ def test_alpagasus_keeps_what_its_judge_liked_best_unchanged(url, pool, tmp_path
     assert len(r.scores) == len(r.source) == 30 and all(x in r.source for x in r.instances)
     assert min(score[i] for i in kept) >= max(s for i, s in score.items() if i not in kept and s is not None)
     assert {d.instance.id for d in r.dropped if d.reason == 'no score'} == {i for i, s in score.items() if s is None}
-    assert all('Rate the accuracy' in said(c) for c in asked(r, 'rate'))
+    assert all('Rate the helpfulness' in said(c) for c in asked(r, 'rate'))
 
 
 def test_an_estimate_is_made_of_what_the_method_asks(url, pool, tmp_path):
