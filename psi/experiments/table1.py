@@ -145,11 +145,15 @@ def make_data(self:_Work, row:Row):
         self.forget(row)
     except (PsiError, OSError) as e: self.failed((row.name,), e)
 
+def _note(file:Path) -> dict:
+    "What psi noted in a file; nothing where there is none"
+    if not file.exists(): return {}
+    try: return dict(json.loads(file.read_text()))
+    except (ValueError, TypeError) as e: raise DataError(f'{file}: not what psi wrote ({e}); delete the folder of this training to train and measure again') from None
+
 def _trained_on(at:Path) -> str|None:
     "The sum of the data that a model was trained on; None where it is not known"
-    for file, of in ((at/'done.json', lambda x: x['data']), (at/'model'/'train.json', lambda x: x['data']['sha256'])):
-        try: return of(json.loads(file.read_text()))
-        except (OSError, ValueError, LookupError, TypeError): pass
+    return _note(at/'done.json').get('data') or _note(at/'model'/'train.json').get('data', {}).get('sha256')
 
 @patch
 def forget(self:_Work, row:Row):
@@ -174,7 +178,7 @@ def measure(self:_Work, row:Row, model:str, seed:int|None):
     "Train on a row's data, measure, and note that it is done"
     at, s, say = self.place(row, model, seed), self.scale, lambda line: self.said(f'{row.name}, {Path(model).name}' + (f', seed {seed}: ' if seed is not None else ': ') + line)
     if (row.name,) in self.why or row.config and not (self.home/row.name/'instances.jsonl').exists(): return
-    done = json.loads((at/'done.json').read_text())['measured'] if (at/'done.json').exists() else None
+    done = _note(at/'done.json').get('measured')
     there = seed is None or (at/'model'/'config.json').exists()   # what was kept can be asked for more
     if done is None or there and set(self.can) - set(done):
         try: e = self.trained_and_measured(row, model, seed, at, say)
