@@ -145,6 +145,7 @@ def make_data(self:_Work, row:Row):
         self.forget(row)
     except (PsiError, OSError) as e: self.failed((row.name,), e)
 
+# %% ../../nbs/experiments/20_table1.ipynb #c0ffee22
 def _note(file:Path) -> dict:
     "What psi noted in a file; nothing where there is none"
     if not file.exists(): return {}
